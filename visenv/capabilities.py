@@ -1,0 +1,180 @@
+"""What an expert can be asked, and what it answers: typed requests and results, made for batches.
+
+A *capability* is a request type. An expert is handed a list of requests and returns as many results, in order; a batch
+is the only way to call one. Requests hold pixels and prompts and never anything of the truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+
+from visenv.errors import ExpertError
+from visenv.images import Provenance
+from visenv.masks import Masks
+from visenv.types import Detections, FloatArray, IntArray, Pixels
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One named image of an episode, as an expert gets it."""
+
+    pixels: Pixels
+    """(H, W, 3) uint8 RGB; a view of the root's pixels wherever it can be."""
+    provenance: Provenance
+    """Where the pixels come from; ``provenance.key`` is the same for the same pixels."""
+    name: str = "img_0"
+    root: str = "img_0"
+    to_root: FloatArray = field(default_factory=lambda: np.eye(3))
+    """(3, 3) maps pixels of this image to pixels of its root."""
+    sample_id: str = ""
+    """Which sample the episode is about: an identifier, for experts that are given a source of truth."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels."""
+        return self.pixels.shape[1], self.pixels.shape[0]
+
+
+@dataclass(frozen=True, eq=False)
+class GroundPhrase:
+    """Find every instance of a phrase. Result: ``Detections`` with masks and scores."""
+
+    view: View
+    phrase: str
+    capability: ClassVar[str] = "GroundPhrase"
+
+    @property
+    def arguments(self) -> Hashable:
+        """What, besides the pixels, decides the result."""
+        return self.phrase
+
+
+@dataclass(frozen=True, eq=False)
+class PointPhrase:
+    """Point at everything a phrase refers to. Result: ``Points``."""
+
+    view: View
+    phrase: str
+    capability: ClassVar[str] = "PointPhrase"
+
+    @property
+    def arguments(self) -> Hashable:
+        """What, besides the pixels, decides the result."""
+        return self.phrase
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """One prompt for one object: points, a box, or both."""
+
+    points: FloatArray = field(default_factory=lambda: np.zeros((0, 2)))
+    """(K, 2) xy pixels."""
+    labels: IntArray | None = None
+    """(K,) 1 for a point on the object, 0 for one beside it; ones if left out."""
+    box: FloatArray | None = None
+    """(4,) xyxy pixels."""
+
+    @property
+    def key(self) -> Hashable:
+        """Equal for equal prompts."""
+        parts = (self.points, self.labels, self.box)
+        return tuple(None if part is None else tuple(np.asarray(part, float).ravel().tolist()) for part in parts)
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentPrompts:
+    """Segment one object a prompt. Result: ``Candidates``, three a prompt."""
+
+    view: View
+    prompts: tuple[Prompt, ...]
+    capability: ClassVar[str] = "SegmentPrompts"
+
+    @property
+    def arguments(self) -> Hashable:
+        """What, besides the pixels, decides the result."""
+        return tuple(prompt.key for prompt in self.prompts)
+
+
+@dataclass(frozen=True, eq=False)
+class Upscale:
+    """Enlarge an image. Result: ``Upscaled``."""
+
+    view: View
+    factor: int = 4
+    capability: ClassVar[str] = "Upscale"
+
+    @property
+    def arguments(self) -> Hashable:
+        """What, besides the pixels, decides the result."""
+        return self.factor
+
+
+@dataclass(frozen=True)
+class Points:
+    """Points found in one image."""
+
+    points: FloatArray
+    """(P, 2) float64 xy pixels."""
+    scores: FloatArray
+    """(P,) float64 in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """For each prompt, a few masks that it may mean, in one image."""
+
+    masks: tuple[Masks, ...]
+    """One ``Masks`` of C candidates a prompt (C is 3 where an expert follows SAM)."""
+    scores: tuple[FloatArray, ...]
+    """(C,) float64 in [0, 1] for each prompt."""
+
+
+@dataclass(frozen=True)
+class Upscaled:
+    """An enlarged image."""
+
+    pixels: Pixels
+    """(factor * H, factor * W, 3) uint8 RGB."""
+    fingerprint: str = ""
+    """Of the upscaler that made it: part of the new image's provenance."""
+
+
+@dataclass(frozen=True)
+class ExpertFailure:
+    """What stands in a result's place when an expert failed on that request."""
+
+    expert: str
+    message: str
+
+    def to_error(self) -> ExpertError:
+        """The same as an exception."""
+        return ExpertError(self.expert, self.message)
+
+
+Request: TypeAlias = GroundPhrase | PointPhrase | SegmentPrompts | Upscale
+Result: TypeAlias = Detections | Points | Candidates | Upscaled
+CAPABILITIES: dict[str, type] = {kind.capability: kind for kind in (GroundPhrase, PointPhrase, SegmentPrompts, Upscale)}
+
+
+@runtime_checkable
+class Expert(Protocol):
+    """A model, or anything that behaves like one: a list of requests in, as many results out."""
+
+    name: str
+    """As it stands in records and error messages."""
+    fingerprint: str
+    """Changes with anything that changes results: weights, thresholds, precision, version."""
+    capabilities: tuple[str, ...]
+    """Names of the request types it answers."""
+    max_batch: int
+    """The most requests it takes in one call."""
+    per_sample: bool
+    """Whether results depend on the sample besides the pixels (true only of experts with a source of truth)."""
+
+    def run(self, requests: Sequence[Request]) -> Sequence[Result]:
+        """Answer a batch; result ``i`` belongs to request ``i``. Any exception fails the whole batch."""
+        ...
