@@ -1,0 +1,718 @@
+"""Sets of binary masks over one frame, stored as tight crops or as COCO RLEs, never as full frames.
+
+A mask of a 20-pixel object on a 1920x1080 image is 400 bytes here instead of two million, and what compares or joins
+masks looks only where their boxes overlap. Masks that came as RLEs stay RLEs until their pixels are asked for: areas,
+boxes and IoU are taken from the runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pycocotools import mask as coco
+
+from visenv import rle as codec
+from visenv._resampling import check_affine, nearest_sources, whole_stride
+from visenv.errors import InvalidData
+from visenv.types import BoolArray, FloatArray
+
+Size: TypeAlias = tuple[int, int]
+"""(height, width) in pixels."""
+Rle: TypeAlias = dict[str, Any]
+"""``{"size": [height, width], "counts": str}``."""
+
+_MAX_COORDINATE = 1e6
+"""pycocotools allocates five points a pixel of an outline, inside the frame or not."""
+
+
+class Masks:
+    """An immutable set of N binary masks over one frame of (H, W) pixels.
+
+    Build one with a ``from_*`` constructor or with :func:`as_masks`. Indexing with an int, a slice, or an array of
+    indices or booleans gives another ``Masks``; iterating gives N sets of one.
+
+    Example:
+        >>> masks = Masks.from_boxes([[1, 0, 3, 2], [2, 1, 4, 3]], (3, 4))
+        >>> masks
+        Masks(2 of 3x4, areas [4, 4])
+        >>> masks.iou(masks)[0].round(3).tolist()
+        [1.0, 0.143]
+        >>> int(masks.union().areas[0])
+        7
+    """
+
+    __slots__ = ("_areas", "_boxes", "_counts", "_crops", "_length", "_offsets", "_shape", "_texts")
+
+    _shape: Size
+    _length: int
+    _crops: tuple[BoolArray, ...] | None
+    _offsets: NDArray[np.int64] | None
+    _counts: tuple[codec.Counts, ...] | None
+    _texts: tuple[bytes, ...] | None
+    _areas: NDArray[np.int64] | None
+    _boxes: NDArray[np.int64] | None
+
+    def __init__(
+        self,
+        shape: Size,
+        length: int,
+        *,
+        crops: tuple[BoolArray, ...] | None = None,
+        offsets: NDArray[np.int64] | None = None,
+        counts: tuple[codec.Counts, ...] | None = None,
+        texts: tuple[bytes, ...] | None = None,
+        areas: NDArray[np.int64] | None = None,
+        boxes: NDArray[np.int64] | None = None,
+    ) -> None:
+        """Hold parts that are known to be right and to agree; users call a ``from_*`` constructor."""
+        for name, value in (
+            ("shape", shape),
+            ("length", length),
+            ("crops", crops),
+            ("counts", counts),
+            ("texts", texts),
+        ):
+            object.__setattr__(self, f"_{name}", value)
+        for name, array in (("offsets", offsets), ("areas", areas), ("boxes", boxes)):
+            object.__setattr__(self, f"_{name}", array if array is None else _frozen(array))
+
+    # --- constructors ---------------------------------------------------------------------------------------------
+
+    @classmethod
+    def _of_crops(cls, shape: Size, crops: Sequence[BoolArray], offsets: Iterable[tuple[int, int]]) -> Masks:
+        """Trust that the crops are bool, tight, inside the frame and nobody else's; an empty mask is (0, 0) at (0, 0)."""
+        held = tuple(_frozen(crop) for crop in crops)
+        return cls(shape, len(held), crops=held, offsets=np.array(list(offsets), np.int64).reshape(-1, 2))
+
+    @classmethod
+    def empty(cls, size: Size) -> Masks:
+        """No masks at all over a frame.
+
+        Args:
+            size: (H, W) of the frame.
+
+        Raises:
+            InvalidData: if ``size`` is no frame.
+
+        Example:
+            >>> len(Masks.empty((3, 4)))
+            0
+        """
+        return cls._of_crops(codec.check_frame(size), (), ())
+
+    @classmethod
+    def from_dense(cls, array: ArrayLike) -> Masks:
+        """Masks from full frames.
+
+        Args:
+            array: (N, H, W), or (H, W) for one mask; bool, or integers where anything but 0 is set.
+
+        Raises:
+            InvalidData: if the array has another number of axes, no pixels, or values that are neither bool nor integers.
+
+        Example:
+            >>> Masks.from_dense(np.eye(3, dtype=bool)).boxes.tolist()
+            [[0.0, 0.0, 3.0, 3.0]]
+        """
+        frames = np.asarray(array)
+        if frames.ndim not in (2, 3):
+            raise InvalidData(f"Expected masks as an array (N, H, W) or (H, W), but got the shape {frames.shape}.")
+        if frames.dtype.kind not in "biu":
+            raise InvalidData(
+                f"Expected masks of bool or integers, but got {frames.dtype}: threshold scores first, as in `scores > 0.5`."
+            )
+        frames = frames[None] if frames.ndim == 2 else frames
+        shape = codec.check_frame(frames.shape[1:])
+        frames = frames if frames.dtype == np.bool_ else frames != 0
+        found = [_tight(frame, (0, 0)) for frame in frames]
+        return cls._of_crops(shape, [crop.copy() for crop, _ in found], [offset for _, offset in found])
+
+    @classmethod
+    def from_crops(cls, crops: Sequence[ArrayLike], offsets: ArrayLike, size: Size) -> Masks:
+        """Masks from parts of the frame; what sticks out of the frame is cut off.
+
+        Args:
+            crops: N arrays (h, w), bool or integers; not necessarily tight.
+            offsets: (N, 2) ints, the x and y of each crop's upper left pixel in the frame.
+            size: (H, W) of the frame.
+
+        Raises:
+            InvalidData: if crops and offsets differ in number, or have another shape or type.
+
+        Example:
+            >>> Masks.from_crops([np.ones((2, 2), bool)], [[3, 1]], (5, 4)).boxes.tolist()
+            [[3.0, 1.0, 4.0, 3.0]]
+        """
+        shape = codec.check_frame(size)
+        places = np.asarray(offsets)
+        if places.size == 0:
+            places = np.zeros((0, 2), np.int64)
+        if places.ndim != 2 or places.shape[1] != 2 or places.dtype.kind not in "iu" or len(places) != len(crops):
+            raise InvalidData(
+                f"Expected an (N, 2) array of whole x, y offsets for {len(crops)} crops, "
+                f"but got the shape {places.shape} of {places.dtype}."
+            )
+        found = [
+            _tight(_clipped(crop, x, y, shape), (max(x, 0), max(y, 0)))
+            for crop, (x, y) in zip(crops, places.tolist(), strict=True)
+        ]
+        return cls._of_crops(shape, [crop.copy() for crop, _ in found], [offset for _, offset in found])
+
+    @classmethod
+    def from_coco_rles(cls, rles: Mapping[str, Any] | Sequence[Mapping[str, Any]], size: Size | None = None) -> Masks:
+        """Masks from COCO run-length encodings, kept encoded until their pixels are needed.
+
+        Args:
+            rles: one RLE or a list of them, each ``{"size": [H, W], "counts": …}`` with compressed counts (``str`` or
+                ``bytes``) or plain ones (a list of ints).
+            size: (H, W) of the frame; needed for an empty list, checked otherwise.
+
+        Raises:
+            InvalidData: if an RLE is broken, the sizes differ, or the frame of an empty list is not given.
+
+        Example:
+            >>> Masks.from_coco_rles({"size": [3, 4], "counts": "327"}).areas.tolist()
+            [2]
+        """
+        items = [rles] if isinstance(rles, Mapping) else rles
+        if isinstance(items, (str, bytes)) or not isinstance(items, (Sequence, np.ndarray)):
+            raise InvalidData(f"Expected an RLE or a list of RLEs, but got a {type(rles).__name__}.")
+        shape = None if size is None else codec.check_frame(size)
+        counts = []
+        for index, item in enumerate(items):
+            try:
+                found, runs = codec.check_rle(item)
+            except InvalidData as error:
+                raise InvalidData(f"RLE {index} of {len(items)}: {error}") from error
+            shape = found if shape is None else shape
+            if found != shape:
+                raise InvalidData(f"Expected RLE {index} to have the size {list(shape)}, but got {list(found)}.")
+            counts.append(runs)
+        if shape is None:
+            raise InvalidData("Expected the frame of an empty list of RLEs as `size=(height, width)`, but got none.")
+        return cls(shape, len(counts), counts=tuple(counts))
+
+    @classmethod
+    def from_polygons(cls, polygons_per_object: Sequence[Sequence[ArrayLike]], size: Size) -> Masks:
+        """Masks from outlines, filled as the COCO API fills them.
+
+        Coordinates are continuous, (0, 0) the upper left corner of the upper left pixel, so that the rectangle from
+        (1, 1) to (3, 3) covers four pixels. An object's polygons are united; what sticks out of the frame is cut off.
+
+        Args:
+            polygons_per_object: for each object its polygons, each (K, 2) xy points or the same numbers in a flat list
+                (COCO's ``segmentation``), K at least 3.
+            size: (H, W) of the frame.
+
+        Raises:
+            InvalidData: if a polygon has fewer than three points, or a coordinate that is not finite or beyond 1e6.
+
+        Example:
+            >>> Masks.from_polygons([[[1, 1, 3, 1, 3, 3, 1, 3]]], (4, 4)).areas.tolist()
+            [4]
+        """
+        height, width = shape = codec.check_frame(size)
+        encoded = []
+        for polygons in polygons_per_object:
+            flat = [_flat_polygon(polygon) for polygon in polygons]
+            parts = coco.frPyObjects(flat, height, width) if flat else []
+            encoded.append(coco.merge(parts) if parts else {"size": [height, width], "counts": [height * width]})
+        return cls.from_coco_rles(encoded, shape)
+
+    @classmethod
+    def from_boxes(cls, boxes: ArrayLike, size: Size) -> Masks:
+        """Masks of filled boxes: every pixel whose centre lies inside.
+
+        Args:
+            boxes: (N, 4) xyxy pixels, half-open; a box without area gives an empty mask.
+            size: (H, W) of the frame; what sticks out is cut off.
+
+        Raises:
+            InvalidData: if the boxes have another shape or are not finite.
+
+        Example:
+            >>> Masks.from_boxes([[0.6, 0, 2.4, 1]], (2, 3)).to_dense().astype(int).tolist()
+            [[[0, 1, 0], [0, 0, 0]]]
+        """
+        height, width = shape = codec.check_frame(size)
+        corners = np.asarray(boxes, np.float64)
+        corners = corners.reshape(0, 4) if corners.size == 0 else corners
+        if corners.ndim != 2 or corners.shape[1] != 4 or not np.isfinite(corners).all():
+            raise InvalidData(f"Expected boxes as finite (N, 4) xyxy pixels, but got the shape {corners.shape}.")
+        limits = np.array([width, height, width, height])
+        pixels = np.clip(np.ceil(corners - 0.5), 0, limits).astype(np.int64)
+        pixels[~((pixels[:, 2:] > pixels[:, :2]).all(axis=1))] = 0
+        crops = [np.ones((y1 - y0, x1 - x0), bool) for x0, y0, x1, y1 in pixels.tolist()]
+        return cls._of_crops(shape, crops, [(x0, y0) for x0, y0, _, _ in pixels.tolist()])
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Masks], size: Size | None = None) -> Masks:
+        """All masks of several sets over one frame, in order.
+
+        Args:
+            parts: sets of the same frame.
+            size: (H, W) of the frame; needed where ``parts`` is empty.
+
+        Raises:
+            InvalidData: if the frames differ, or none is given.
+
+        Example:
+            >>> one = Masks.from_boxes([[0, 0, 1, 1]], (2, 2))
+            >>> len(Masks.concatenate([one, one]))
+            2
+        """
+        if size is None and not parts:
+            raise InvalidData("Expected the frame of an empty concatenation as `size=(height, width)`, but got none.")
+        shape = parts[0].shape if size is None else codec.check_frame(size)
+        for part in parts:
+            if part.shape != shape:
+                raise InvalidData(f"Expected masks over the frame {shape}, but got one over {part.shape}.")
+        length = sum(len(part) for part in parts)
+        if parts and all(part._crops is None for part in parts):
+            return cls(shape, length, counts=tuple(runs for part in parts for runs in part._runs()))
+        crops = [crop for part in parts for crop in part.crops]
+        return cls._of_crops(shape, crops, [tuple(offset) for part in parts for offset in part.offsets.tolist()])
+
+    # --- what they are --------------------------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> Size:
+        """(H, W) of the frame."""
+        return self._shape
+
+    def __len__(self) -> int:
+        return self._length
+
+    @property
+    def areas(self) -> NDArray[np.int64]:
+        """(N,) int64 pixels set in each mask."""
+        if self._areas is None:
+            if self._crops is not None:
+                sizes = [int(np.count_nonzero(crop)) for crop in self._crops]
+            else:
+                sizes = [int(runs[1::2].sum()) for runs in self._runs()]
+            object.__setattr__(self, "_areas", _frozen(np.array(sizes, np.int64)))
+            return self.areas
+        return self._areas
+
+    @property
+    def boxes(self) -> NDArray[np.float64]:
+        """(N, 4) float64 tight xyxy boxes, half-open; zeros where a mask is empty."""
+        return self._int_boxes().astype(np.float64)
+
+    @property
+    def crops(self) -> tuple[BoolArray, ...]:
+        """N read-only (h, w) bool arrays, each mask inside its box; (0, 0) where it is empty."""
+        if self._crops is None:
+            found = [codec.crop_of_counts(runs, self._shape[0]) for runs in self._runs()]
+            object.__setattr__(self, "_crops", tuple(_frozen(crop) for crop, _ in found))
+            return self.crops
+        return self._crops
+
+    @property
+    def offsets(self) -> NDArray[np.int64]:
+        """(N, 2) int64 x and y of each crop's upper left pixel; zeros where a mask is empty."""
+        return self._int_boxes()[:, :2] if self._offsets is None else self._offsets
+
+    def __getitem__(self, index: int | slice | ArrayLike) -> Masks:
+        """Choose masks: an int gives a set of one."""
+        if isinstance(index, (int, np.integer)) and not isinstance(index, (bool, np.bool_)):
+            if not -self._length <= index < self._length:
+                raise IndexError(f"Expected an index below {self._length}, but got {index}.")
+            chosen = [int(index) % self._length]
+        elif isinstance(index, slice):
+            chosen = list(range(self._length))[index]
+        else:
+            picks = np.asarray(index)
+            picks = picks.astype(np.int64) if picks.size == 0 and picks.dtype != np.bool_ else picks
+            if picks.ndim != 1 or picks.dtype.kind not in "biu":
+                raise InvalidData(f"Expected an index, a slice, or a 1-D array of either, but got {index!r:.80}.")
+            chosen = np.arange(self._length)[picks].tolist()
+        return Masks(
+            self._shape,
+            len(chosen),
+            crops=None if self._crops is None else tuple(self._crops[i] for i in chosen),
+            counts=None if self._counts is None else tuple(self._counts[i] for i in chosen),
+            texts=None if self._texts is None else tuple(self._texts[i] for i in chosen),
+            offsets=None if self._offsets is None else self._offsets[chosen],
+            areas=None if self._areas is None else self._areas[chosen],
+            boxes=None if self._boxes is None else self._boxes[chosen],
+        )
+
+    def __iter__(self) -> Iterator[Masks]:
+        return (self[i] for i in range(self._length))
+
+    def __repr__(self) -> str:
+        shown = ", ".join(map(str, self.areas[:8].tolist())) + (", …" if self._length > 8 else "")
+        return f"Masks({self._length} of {self._shape[0]}x{self._shape[1]}, areas [{shown}])"
+
+    def __eq__(self, other: object) -> bool:
+        """Whether frames, number, order and every pixel agree."""
+        if not isinstance(other, Masks):
+            return NotImplemented
+        if self is other:
+            return True
+        if self._shape != other._shape or self._length != other._length:
+            return False
+        if not (np.array_equal(self.areas, other.areas) and np.array_equal(self._int_boxes(), other._int_boxes())):
+            return False
+        if self._crops is not None and other._crops is not None:
+            return all(np.array_equal(a, b) for a, b in zip(self._crops, other._crops, strict=True))
+        return all(np.array_equal(a, b) for a, b in zip(self._runs(), other._runs(), strict=True))
+
+    def __hash__(self) -> int:
+        return hash((self._shape, self._length, self.areas.tobytes(), self._int_boxes().tobytes()))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"Masks cannot be changed: {name!r} is read-only.")
+
+    def __copy__(self) -> Masks:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Masks:
+        return self
+
+    def __reduce__(self) -> tuple[Callable[..., Masks], tuple[Size, tuple[bytes, ...]]]:
+        return _unpickle, (self._shape, self._encoded())
+
+    # --- other forms ----------------------------------------------------------------------------------------------
+
+    def to_dense(self) -> BoolArray:
+        """Full frames, (N, H, W) bool."""
+        frames = np.zeros((self._length, *self._shape), bool)
+        for frame, crop, (x, y) in zip(frames, self.crops, self.offsets.tolist(), strict=True):
+            frame[y : y + crop.shape[0], x : x + crop.shape[1]] = crop
+        return frames
+
+    def to_coco_rles(self) -> list[Rle]:
+        """COCO RLEs, one a mask, with compressed counts as ``str``: ready for JSON and for pycocotools.
+
+        Example:
+            >>> Masks.from_boxes([[1, 0, 2, 2]], (3, 4)).to_coco_rles()
+            [{'size': [3, 4], 'counts': '327'}]
+        """
+        return [{"size": list(self._shape), "counts": text.decode("ascii")} for text in self._encoded()]
+
+    # --- what they have in common with others ---------------------------------------------------------------------
+
+    def iou(self, other: Masks) -> NDArray[np.float64]:
+        """Intersection over union of every pair.
+
+        Sets that are stored as RLEs are compared run by run, without decoding; others crop by crop, only where boxes
+        overlap.
+
+        Args:
+            other: M masks over the same frame.
+
+        Returns:
+            (N, M) float64 in [0, 1]; 0 where both masks are empty (whether that counts as agreement is the metric's to
+            decide).
+
+        Raises:
+            InvalidData: if the frames differ.
+        """
+        if self._crops is None and other._crops is None:
+            self._check_same_frame(other)
+            if not len(self) or not len(other):
+                return np.zeros((len(self), len(other)))
+            return np.asarray(coco.iou(self._pycoco(), other._pycoco(), [0] * len(other)), np.float64)
+        common = self.intersection_areas(other)
+        union = self.areas[:, None] + other.areas[None, :] - common
+        return common / np.maximum(union, 1)
+
+    def intersection_areas(self, other: Masks) -> NDArray[np.int64]:
+        """Pixels in common for every pair.
+
+        Args:
+            other: M masks over the same frame.
+
+        Returns:
+            (N, M) int64 pixels.
+
+        Raises:
+            InvalidData: if the frames differ.
+
+        Example:
+            >>> Masks.from_boxes([[0, 0, 2, 2]], (3, 3)).intersection_areas(Masks.from_boxes([[1, 1, 3, 3]], (3, 3)))
+            array([[1]])
+        """
+        self._check_same_frame(other)
+        common = np.zeros((len(self), len(other)), np.int64)
+        if not common.size:
+            return common
+        if self._crops is None and other._crops is None:
+            # With `iscrowd`, pycocotools divides the intersection by the first mask's area alone.
+            shares = np.asarray(coco.iou(self._pycoco(), other._pycoco(), [1] * len(other)))
+            return np.rint(shares * self.areas[:, None]).astype(np.int64)
+        a, b = self._int_boxes(), other._int_boxes()
+        low = np.maximum(a[:, None, :2], b[None, :, :2])
+        high = np.minimum(a[:, None, 2:], b[None, :, 2:])
+        rows, columns = np.nonzero((low < high).all(axis=2))
+        windows = np.concatenate((low[rows, columns], high[rows, columns]), axis=1)
+        for i, j, (x0, y0, x1, y1) in zip(rows.tolist(), columns.tolist(), windows.tolist(), strict=True):
+            common[i, j] = np.count_nonzero(self.window(i, x0, y0, x1, y1) & other.window(j, x0, y0, x1, y1))
+        return common
+
+    def window(self, index: int, x0: int, y0: int, x1: int, y1: int) -> BoolArray:
+        """The pixels of one mask in a window that lies inside its box: a read-only view, (y1 - y0, x1 - x0) bool."""
+        x, y = self.offsets[index]
+        return self.crops[index][y0 - y : y1 - y, x0 - x : x1 - x]
+
+    def union(self) -> Masks:
+        """One mask of all pixels that are set in any; an empty mask if there are none.
+
+        Example:
+            >>> Masks.empty((3, 4)).union()
+            Masks(1 of 3x4, areas [0])
+        """
+        boxes = self._int_boxes()[self.areas > 0]
+        if not len(boxes):
+            return self._of_crops(self._shape, [np.zeros((0, 0), bool)], [(0, 0)])
+        (x0, y0), (x1, y1) = boxes[:, :2].min(axis=0).tolist(), boxes[:, 2:].max(axis=0).tolist()
+        canvas = np.zeros((y1 - y0, x1 - x0), bool)
+        for crop, (x, y) in zip(self.crops, self.offsets.tolist(), strict=True):
+            if crop.size:
+                canvas[y - y0 : y - y0 + crop.shape[0], x - x0 : x - x0 + crop.shape[1]] |= crop
+        return self._of_crops(self._shape, [canvas], [(x0, y0)])
+
+    def minus(self, other: Masks) -> Masks:
+        """The same masks without the pixels that are set in any mask of ``other`` (an ignore region, say).
+
+        Raises:
+            InvalidData: if the frames differ.
+
+        Example:
+            >>> Masks.from_boxes([[0, 0, 2, 2]], (3, 3)).minus(Masks.from_boxes([[1, 1, 3, 3]], (3, 3))).areas.tolist()
+            [3]
+        """
+        return self._combine(other, keep_common=False)
+
+    def intersect(self, other: Masks) -> Masks:
+        """The same masks, cut down to the pixels that are set in any mask of ``other``.
+
+        Raises:
+            InvalidData: if the frames differ.
+
+        Example:
+            >>> Masks.from_boxes([[0, 0, 2, 2]], (3, 3)).intersect(Masks.from_boxes([[1, 1, 3, 3]], (3, 3))).areas.tolist()
+            [1]
+        """
+        return self._combine(other, keep_common=True)
+
+    # --- moved and resized ----------------------------------------------------------------------------------------
+
+    def translate(self, dx: int, dy: int, size: Size | None = None) -> Masks:
+        """Move every mask by whole pixels, onto a frame of the same or another size; what leaves it is cut off.
+
+        Args:
+            dx: pixels to the right.
+            dy: pixels down.
+            size: (H, W) of the new frame; the same as before if left out.
+
+        Example:
+            >>> Masks.from_boxes([[0, 0, 2, 2]], (2, 2)).translate(3, 1, (4, 4)).boxes.tolist()
+            [[3.0, 1.0, 4.0, 3.0]]
+        """
+        return Masks.from_crops(self.crops, self.offsets + np.array([dx, dy], np.int64), size or self._shape)
+
+    def resize_nearest(self, size: Size) -> Masks:
+        """Stretch to another frame by nearest neighbour, as OpenCV's ``INTER_NEAREST`` does.
+
+        Args:
+            size: (H, W) of the new frame.
+
+        Example:
+            >>> Masks.from_boxes([[1, 1, 2, 2]], (2, 2)).resize_nearest((4, 6)).boxes.tolist()
+            [[3.0, 2.0, 6.0, 4.0]]
+        """
+        shape = codec.check_frame(size)
+        if shape == self._shape:
+            return self
+        rows, columns = (nearest_sources(old, new) for old, new in zip(self._shape, shape, strict=True))
+        crops, offsets = [], []
+        for crop, (x0, y0, x1, y1) in zip(self.crops, self._int_boxes().tolist(), strict=True):
+            top, bottom = np.searchsorted(rows, (y0, y1)).tolist()
+            left, right = np.searchsorted(columns, (x0, x1)).tolist()
+            crops.append(crop[np.ix_(rows[top:bottom] - y0, columns[left:right] - x0)])
+            offsets.append((left, top))
+        return Masks.from_crops(crops, offsets, shape)
+
+    def warp(self, transform: ArrayLike, size: Size) -> Masks:
+        """Map every mask through an affine transform by linear interpolation; a pixel is set above 0.5.
+
+        The result is that of ``cv2.warpAffine(mask, transform[:2], (W, H), flags=cv2.INTER_LINEAR) > 0.5`` on full
+        frames (VisHarness, MergeBoxMask). A move by whole pixels and a reduction by a whole factor hit pixels exactly
+        and are done by slicing the crop; any other transform is handed to OpenCV.
+
+        Args:
+            transform: (3, 3) from pixels of this frame to pixels of the new one, its last row (0, 0, 1).
+            size: (H, W) of the new frame.
+
+        Raises:
+            InvalidData: if the transform is not affine, not finite, or cannot be inverted.
+
+        Example:
+            >>> quarter = np.diag([0.25, 0.25, 1.0])
+            >>> Masks.from_boxes([[4, 0, 12, 8]], (8, 16)).warp(quarter, (2, 4)).boxes.tolist()
+            [[1.0, 0.0, 3.0, 2.0]]
+        """
+        shape = codec.check_frame(size)
+        matrix = check_affine(transform)
+        stride = whole_stride(matrix)
+        if stride is None:
+            return self._warp_with_opencv(matrix, shape)
+        (step_x, step_y), (from_x, from_y) = stride
+        crops, offsets = [], []
+        for crop, (x0, y0, _, _) in zip(self.crops, self._int_boxes().tolist(), strict=True):
+            # New pixel u shows old pixel step * u + from: the first inside the crop, then every step-th.
+            u, v = -((from_x - x0) // step_x), -((from_y - y0) // step_y)
+            crops.append(crop[step_y * v + from_y - y0 :: step_y, step_x * u + from_x - x0 :: step_x])
+            offsets.append((u, v))
+        return Masks.from_crops(crops, offsets, shape)
+
+    # --- inside ---------------------------------------------------------------------------------------------------
+
+    def _warp_with_opencv(self, matrix: FloatArray, shape: Size) -> Masks:
+        height, width = shape
+        found = []
+        for frame in (mask.to_dense()[0] for mask in self):
+            warped = cv2.warpAffine(frame.astype(np.float32), matrix[:2], (width, height), flags=cv2.INTER_LINEAR)
+            crop, offset = _tight(np.asarray(warped) > 0.5, (0, 0))
+            found.append((crop.copy(), offset))
+        return self._of_crops(shape, [crop for crop, _ in found], [offset for _, offset in found])
+
+    def _combine(self, other: Masks, keep_common: bool) -> Masks:
+        self._check_same_frame(other)
+        everything = other.union()
+        ((left, top),) = everything.offsets.tolist()
+        (region,) = everything.crops
+        crops = []
+        for crop, (x, y) in zip(self.crops, self.offsets.tolist(), strict=True):
+            height, width = crop.shape
+            inside = np.zeros_like(crop)
+            x0, x1 = max(x, left), min(x + width, left + region.shape[1])
+            y0, y1 = max(y, top), min(y + height, top + region.shape[0])
+            if x0 < x1 and y0 < y1:
+                inside[y0 - y : y1 - y, x0 - x : x1 - x] = region[y0 - top : y1 - top, x0 - left : x1 - left]
+            crops.append(crop & (inside if keep_common else ~inside))
+        return Masks.from_crops(crops, self.offsets, self._shape)
+
+    def _check_same_frame(self, other: Masks) -> None:
+        if self._shape != other._shape:
+            raise InvalidData(
+                f"Expected masks over the same frame, but got (height, width) {self._shape} and {other._shape}: "
+                "map one with `warp`, `translate` or `resize_nearest` first."
+            )
+
+    def _int_boxes(self) -> NDArray[np.int64]:
+        if self._boxes is None:
+            if self._crops is not None and self._offsets is not None:
+                sides = np.array([crop.shape[::-1] for crop in self._crops], np.int64).reshape(-1, 2)
+                boxes = np.concatenate((self._offsets, self._offsets + sides), axis=1)
+            else:
+                found = [codec.box_of_counts(runs, self._shape[0]) for runs in self._runs()]
+                boxes = np.array(found, np.int64).reshape(-1, 4)
+            object.__setattr__(self, "_boxes", _frozen(boxes))
+            return self._int_boxes()
+        return self._boxes
+
+    def _runs(self) -> tuple[codec.Counts, ...]:
+        if self._counts is None:
+            if self._texts is not None:
+                counts = tuple(codec.decompress(text) for text in self._texts)
+            else:
+                placed = zip(self.crops, self.offsets.tolist(), strict=True)
+                counts = tuple(codec.counts_of_crop(crop, (x, y), self._shape) for crop, (x, y) in placed)
+            object.__setattr__(self, "_counts", counts)
+            return counts
+        return self._counts
+
+    def _encoded(self) -> tuple[bytes, ...]:
+        if self._texts is None:
+            object.__setattr__(self, "_texts", tuple(codec.compress(runs, self._shape) for runs in self._runs()))
+            return self._encoded()
+        return self._texts
+
+    def _pycoco(self) -> list[Rle]:
+        return [{"size": list(self._shape), "counts": text} for text in self._encoded()]
+
+
+def as_masks(
+    value: Masks | ArrayLike | Mapping[str, Any] | Sequence[Mapping[str, Any]], size: Size | None = None
+) -> Masks:
+    """Return anything that describes masks as ``Masks``.
+
+    Args:
+        value: ``Masks``; an array (N, H, W) or (H, W) of bool or integers; one COCO RLE, or a list of them.
+        size: (H, W) of the frame; needed for an empty list, checked otherwise.
+
+    Raises:
+        InvalidData: if it is none of these, is broken, or has another frame than ``size``.
+
+    Example:
+        >>> as_masks({"size": [3, 4], "counts": [3, 2, 7]})
+        Masks(1 of 3x4, areas [2])
+        >>> as_masks([], size=(3, 4))
+        Masks(0 of 3x4, areas [])
+    """
+    if isinstance(value, Mapping) or (isinstance(value, (list, tuple)) and all(isinstance(v, Mapping) for v in value)):
+        return Masks.from_coco_rles(value, size)
+    if isinstance(value, Masks):
+        masks = value
+    elif isinstance(value, np.ndarray) or hasattr(value, "__array__") or isinstance(value, (list, tuple)):
+        try:
+            masks = Masks.from_dense(np.asarray(value))
+        except (TypeError, ValueError) as error:
+            raise InvalidData(f"Expected masks as Masks, an array or COCO RLEs: {error}") from error
+    else:
+        raise InvalidData(f"Expected masks as Masks, an array or COCO RLEs, but got a {type(value).__name__}.")
+    if size is not None and masks.shape != codec.check_frame(size):
+        raise InvalidData(f"Expected masks over the frame {tuple(size)}, but got {masks.shape}.")
+    return masks
+
+
+def _unpickle(shape: Size, texts: tuple[bytes, ...]) -> Masks:
+    return Masks(shape, len(texts), texts=texts)
+
+
+def _frozen(array: NDArray[Any]) -> NDArray[Any]:
+    array.flags.writeable = False
+    return array
+
+
+def _tight(frame: BoolArray, origin: tuple[int, int]) -> tuple[BoolArray, tuple[int, int]]:
+    """The smallest view of a frame that holds all set pixels, and where it is."""
+    rows = np.flatnonzero(frame.any(axis=1))
+    if not rows.size:
+        return np.zeros((0, 0), bool), (0, 0)
+    top, bottom = int(rows[0]), int(rows[-1]) + 1
+    columns = np.flatnonzero(frame[top:bottom].any(axis=0))
+    left, right = int(columns[0]), int(columns[-1]) + 1
+    return frame[top:bottom, left:right], (origin[0] + left, origin[1] + top)
+
+
+def _clipped(crop: ArrayLike, x: int, y: int, shape: Size) -> BoolArray:
+    """The part of a crop at (x, y) that lies inside the frame."""
+    pixels = np.asarray(crop)
+    if pixels.ndim != 2 or pixels.dtype.kind not in "biu":
+        raise InvalidData(f"Expected a crop (h, w) of bool or integers, but got {pixels.shape} of {pixels.dtype}.")
+    pixels = pixels[max(0, -y) : max(0, shape[0] - y), max(0, -x) : max(0, shape[1] - x)]
+    return pixels if pixels.dtype == np.bool_ else pixels != 0
+
+
+def _flat_polygon(polygon: ArrayLike) -> list[float]:
+    try:
+        points = np.asarray(polygon, np.float64).ravel()
+    except (TypeError, ValueError) as error:
+        raise InvalidData(
+            "Expected a polygon as (K, 2) numbers or a flat list of them, but got something else."
+        ) from error
+    if points.size < 6 or points.size % 2:
+        raise InvalidData(f"Expected a polygon of three or more xy points, but got {points.size} numbers.")
+    if not np.isfinite(points).all() or np.abs(points).max() > _MAX_COORDINATE:
+        raise InvalidData(f"Expected polygon coordinates that are finite and at most {_MAX_COORDINATE:g} from 0.")
+    return list(points.tolist())
