@@ -6,44 +6,17 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
-from visenv.errors import InvalidData
+from numpy.typing import NDArray
 
 _WHOLE = 1e-6
 """How far from a whole number a source coordinate may be, in pixels: far below what moves a value across 0.5."""
-
-
-def check_affine(transform: ArrayLike) -> NDArray[np.float64]:
-    """Return a transform as a (3, 3) float array.
-
-    Raises:
-        InvalidData: if it is not (3, 3), not finite, not affine, or cannot be inverted.
-
-    Example:
-        >>> check_affine([[1, 0, 5], [0, 1, 7], [0, 0, 1]])[0].tolist()
-        [1.0, 0.0, 5.0]
-    """
-    try:
-        matrix = np.asarray(transform, np.float64)
-    except (TypeError, ValueError) as error:
-        raise InvalidData("Expected a transform as a (3, 3) array of numbers, but got something else.") from error
-    if matrix.shape != (3, 3):
-        raise InvalidData(f"Expected a transform as a (3, 3) array, but got the shape {matrix.shape}.")
-    if not np.isfinite(matrix).all():
-        raise InvalidData("Expected a transform of finite numbers, but got NaN or infinity in it.")
-    if matrix[2].tolist() != [0.0, 0.0, 1.0]:
-        raise InvalidData(f"Expected an affine transform, its last row (0, 0, 1), but got {matrix[2].tolist()}.")
-    if abs(np.linalg.det(matrix[:2, :2])) < 1e-12:
-        raise InvalidData("Expected a transform that can be inverted, but it maps the image onto a line or a point.")
-    return matrix
 
 
 def whole_stride(matrix: NDArray[np.float64]) -> tuple[tuple[int, int], tuple[int, int]] | None:
     """Return how to map by slicing: new pixel (u, v) is old pixel ``(step_x * u + from_x, step_y * v + from_y)``.
 
     Returns:
-        ``((step_x, step_y), (from_x, from_y))`` with steps of at least 1, or None where new pixels fall between old ones.
+        ``((step_x, step_y), (from_x, from_y))`` with steps of at least 1, or None if new pixels lie between old ones.
 
     Example:
         >>> whole_stride(np.array([[0.25, 0, 10], [0, 0.25, 20], [0, 0, 1]]))

@@ -16,8 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 from pycocotools import mask as coco
 
 from visenv import rle as codec
-from visenv._resampling import check_affine, nearest_sources, whole_stride
+from visenv._resampling import nearest_sources, whole_stride
 from visenv.errors import InvalidData
+from visenv.geometry import check_transform
 from visenv.types import BoolArray, FloatArray
 
 Size: TypeAlias = tuple[int, int]
@@ -84,7 +85,7 @@ class Masks:
 
     @classmethod
     def _of_crops(cls, shape: Size, crops: Sequence[BoolArray], offsets: Iterable[tuple[int, int]]) -> Masks:
-        """Trust that the crops are bool, tight, inside the frame and nobody else's; an empty mask is (0, 0) at (0, 0)."""
+        """Trust that crops are bool, tight, inside the frame and nobody else's; an empty one is (0, 0) at (0, 0)."""
         held = tuple(_frozen(crop) for crop in crops)
         return cls(shape, len(held), crops=held, offsets=np.array(list(offsets), np.int64).reshape(-1, 2))
 
@@ -112,7 +113,7 @@ class Masks:
             array: (N, H, W), or (H, W) for one mask; bool, or integers where anything but 0 is set.
 
         Raises:
-            InvalidData: if the array has another number of axes, no pixels, or values that are neither bool nor integers.
+            InvalidData: if the array has another number of axes, no pixels, or values of another type.
 
         Example:
             >>> Masks.from_dense(np.eye(3, dtype=bool)).boxes.tolist()
@@ -123,7 +124,7 @@ class Masks:
             raise InvalidData(f"Expected masks as an array (N, H, W) or (H, W), but got the shape {frames.shape}.")
         if frames.dtype.kind not in "biu":
             raise InvalidData(
-                f"Expected masks of bool or integers, but got {frames.dtype}: threshold scores first, as in `scores > 0.5`."
+                f"Expected masks of bool or integers, but got {frames.dtype}: threshold it first, as in `scores > 0.5`."
             )
         frames = frames[None] if frames.ndim == 2 else frames
         shape = codec.check_frame(frames.shape[1:])
@@ -498,7 +499,8 @@ class Masks:
             InvalidData: if the frames differ.
 
         Example:
-            >>> Masks.from_boxes([[0, 0, 2, 2]], (3, 3)).intersect(Masks.from_boxes([[1, 1, 3, 3]], (3, 3))).areas.tolist()
+            >>> masks = Masks.from_boxes([[0, 0, 2, 2], [1, 1, 3, 3]], (3, 3))
+            >>> masks[0].intersect(masks[1]).areas.tolist()
             [1]
         """
         return self._combine(other, keep_common=True)
@@ -561,7 +563,7 @@ class Masks:
             [[1.0, 0.0, 3.0, 2.0]]
         """
         shape = codec.check_frame(size)
-        matrix = check_affine(transform)
+        matrix = check_transform(transform)
         stride = whole_stride(matrix)
         if stride is None:
             return self._warp_with_opencv(matrix, shape)

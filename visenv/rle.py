@@ -89,7 +89,8 @@ def check_rle(rle: Any) -> tuple[tuple[int, int], Counts]:
         total = int(counts.sum())
     if total != height * width:
         raise InvalidData(
-            f"Expected the counts of an RLE of size [{height}, {width}] to add up to {height * width}, but got {total}: "
+            f"Expected the counts of an RLE of size [{height}, {width}] to add up to {height * width}, "
+            f"but got {total}: "
             "was 'size' given as [width, height], or the text cut short?"
         )
     return (height, width), canonical(counts)
@@ -157,7 +158,7 @@ def canonical(counts: Counts) -> Counts:
 
 
 def counts_of_runs(starts: Counts, ends: Counts, total: int) -> Counts:
-    """Return the counts of a frame of ``total`` pixels whose runs of ones are ``[starts, ends)``, apart and in order."""
+    """Return the counts of ``total`` pixels whose runs of ones are ``[starts, ends)``, in order and apart."""
     marks = np.empty(2 * starts.size + 2, np.int64)
     marks[0], marks[-1] = 0, total
     marks[1:-1:2], marks[2:-1:2] = starts, ends
@@ -239,7 +240,8 @@ def _joined(ends: Counts, lengths: Counts) -> tuple[Counts, Counts]:
 def _plain_counts(raw: Any, total: int) -> Counts:
     if not isinstance(raw, (Sequence, np.ndarray)) or len(raw) > 2 * total + 1:
         raise InvalidData(
-            f"Expected the counts of an RLE to be text or a list of at most {2 * total + 1} ints, but got {_brief(raw)}."
+            f"Expected the counts of an RLE to be text or a list of at most {2 * total + 1} ints, "
+            f"but got {_brief(raw)}."
         )
     try:
         values = np.asarray(raw)
