@@ -7,6 +7,8 @@ gives smooth edges, an exact silhouette, and the parts, from one and the same ge
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate, pairwise
 
 import cv2
 import numpy as np
@@ -103,13 +105,13 @@ def draw_object(
 def _draw(
     kind: Kind, size: float, rotation: float, colour: str, pattern: str, aspect: float, phase: float, with_parts: bool
 ) -> Drawing:
-    factor = 4 if size < 40 else 2
+    factor = 4 if size < 24 else 3 if size < 40 else 2
     labels = _label_map(kind, size, rotation, aspect, factor)
     if pattern != "plain":
         labels = _with_pattern(labels, kind, pattern, size * factor, rotation, phase)
-    rgba = cv2.LUT(cv2.merge((labels,) * 4), _palette(kind, colour))
+    coloured = cv2.LUT(cv2.merge((labels,) * 4), _palette(kind.name, colour))
     height, width = labels.shape[0] // factor, labels.shape[1] // factor
-    rgba = cv2.resize(rgba, (width, height), interpolation=cv2.INTER_AREA)
+    rgba = cv2.resize(coloured, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
     mask: BoolArray = rgba[:, :, 3] >= 128
     parts = _parts(kind, labels, mask, size, rotation, aspect, factor) if with_parts else {}
     return Drawing(rgba, mask, parts)
@@ -125,7 +127,7 @@ def _label_map(
     """A map of labels, ``factor`` times the size asked for, each side a multiple of ``factor``."""
     angle = np.radians(rotation)
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) * [[aspect], [1.0]]
-    points, lengths = _stacked(kind)
+    points, stops = _STACKED[kind.name]
     turned = points @ turn
     low, high = turned.min(axis=0), turned.max(axis=0)
     edge = float(np.clip(size / 50, 0.4, 1.5)) * factor
@@ -134,7 +136,7 @@ def _label_map(
     sides = np.maximum(np.ceil(np.round(extent / factor, 6)), 1).astype(int) * factor
     placed = (turned - (low + high) / 2) * scale + (sides - 1) / 2
     fixed = np.round(placed * 16).astype(np.int32)
-    outlines = np.split(fixed, lengths)
+    outlines = [fixed[start:stop] for start, stop in pairwise(stops)]
     labels = np.zeros((int(sides[1]), int(sides[0])), dtype=np.uint8)
     thickness = max(1, round(edge))
     at = 0
@@ -147,18 +149,14 @@ def _label_map(
     return labels
 
 
-_STACKED: dict[str, tuple[NDArray[np.float64], NDArray[np.int64]]] = {
+_STACKED: dict[str, tuple[NDArray[np.float64], list[int]]] = {
     name: (
         np.concatenate([outline for part in kind.parts for outline in part.outlines]),
-        np.cumsum([len(outline) for part in kind.parts for outline in part.outlines])[:-1],
+        [0, *accumulate(len(outline) for part in kind.parts for outline in part.outlines)],
     )
     for name, kind in KINDS.items()
 }
-
-
-def _stacked(kind: Kind) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """All outlines of a kind, one after the other, and where to split them again."""
-    return _STACKED[kind.name]
+"""All outlines of a kind, one after the other, and where each starts and stops."""
 
 
 def _with_pattern(
@@ -184,7 +182,8 @@ def _fraction(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return values - np.floor(values)
 
 
-def _palette(kind: Kind, colour: str) -> NDArray[np.uint8]:
+@lru_cache(maxsize=None)
+def _palette(name: str, colour: str) -> NDArray[np.uint8]:
     """(1, 256, 4) RGBA of every label."""
     main = np.array(COLOURS[colour], dtype=np.float64)
     edge = main * _EDGE_SHADE
@@ -193,7 +192,7 @@ def _palette(kind: Kind, colour: str) -> NDArray[np.uint8]:
     palette[0, _NOTHING] = (*edge, 0)
     palette[0, _EDGE, :3] = edge
     palette[0, _INK, :3] = _PATTERN_INK[colour]
-    for index, part in enumerate(kind.parts):
+    for index, part in enumerate(KINDS[name].parts):
         palette[0, _FIRST_PART + index, :3] = _fill(part.fill, main)
     return palette
 

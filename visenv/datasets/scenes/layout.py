@@ -1,0 +1,173 @@
+"""What is in a scene and where: kinds, colours, sizes and places, drawn from a profile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from visenv.datasets.scenes.kinds import COLOURS, KINDS, PATTERN_MIN_SIZE, PATTERNS
+from visenv.datasets.scenes.profiles import Profile
+from visenv.types import IntArray
+
+Place = Literal["free", "beside", "over", "inside"]
+
+_MARGIN = 2
+_TRIES = 24
+
+
+@dataclass(frozen=True)
+class Item:
+    """An object that is to be drawn, and what place it should get."""
+
+    kind: str
+    colour: str
+    pattern: str
+    size: int
+    """The longer side of its box, pixels."""
+    rotation: float
+    """Degrees, clockwise."""
+    place: Place
+
+
+def choose_items(rng: np.random.Generator, profile: Profile) -> list[Item]:
+    """What to draw, in the order of painting.
+
+    One kind is twice as likely as the others, so that there is something to tell apart.
+    """
+    kinds = rng.choice(profile.pool, _between(rng, profile.kinds), replace=False).tolist()
+    colours = rng.choice(tuple(COLOURS), _between(rng, profile.colours), replace=False).tolist()
+    number = _between(rng, profile.count)
+    weights = np.ones(len(kinds))
+    weights[0] = 2.0
+    which = rng.choice(len(kinds), number, p=weights / weights.sum()).tolist()
+    hue = rng.integers(0, len(colours), number).tolist()
+    low, high = profile.size
+    sizes = np.round(np.exp(rng.uniform(np.log(low), np.log(high), number))).astype(int).tolist()
+    chances = rng.random((number, 4)).tolist()
+    turns = rng.uniform(-1, 1, number).tolist()
+    patterns = rng.integers(1, len(PATTERNS), number).tolist()
+
+    items = []
+    if rng.random() < profile.container:
+        items += _container(rng, profile, kinds, colours)
+    for i in range(number):
+        kind = KINDS[kinds[which[i]]]
+        large, patterned, placed, _ = chances[i]
+        size = _between(rng, profile.large_size) if large < profile.large else sizes[i]
+        free = profile.free_rotation and kind.free_rotation
+        items.append(
+            Item(
+                kind=kind.name,
+                colour=colours[hue[i]],
+                pattern=PATTERNS[patterns[i]]
+                if patterned < profile.patterned and size >= PATTERN_MIN_SIZE
+                else "plain",
+                size=size,
+                rotation=turns[i] * (180.0 if free else profile.rotation),
+                place=_place(placed, profile),
+            )
+        )
+    return items
+
+
+def _place(chance: float, profile: Profile) -> Place:
+    if chance < profile.beside:
+        return "beside"
+    return "over" if chance < profile.beside + profile.overlapping else "free"
+
+
+def _container(rng: np.random.Generator, profile: Profile, kinds: list[str], colours: list[str]) -> list[Item]:
+    """Something hollow, and one of the scene's kinds in the middle of it."""
+    hollow = [kind.name for kind in KINDS.values() if kind.hollow]
+    low, high = profile.size
+    size = min(round(rng.uniform(1.7, 2.3) * high), min(profile.canvas) // 2)
+    return [
+        Item(str(rng.choice(hollow)), str(rng.choice(colours)), "plain", size, float(rng.uniform(-8, 8)), "free"),
+        Item(
+            str(rng.choice(kinds)),
+            str(rng.choice(colours)),
+            "plain",
+            max(low, round(size * rng.uniform(0.36, 0.48))),
+            float(rng.uniform(-1, 1) * profile.rotation),
+            "inside",
+        ),
+    ]
+
+
+def find_room(
+    rng: np.random.Generator,
+    place: Place,
+    side: tuple[int, int],
+    boxes: IntArray,
+    profile: Profile,
+) -> tuple[int, int] | None:
+    """Where to put an object.
+
+    Args:
+        rng: source of chance.
+        place: ``free`` of everything, ``beside`` or ``over`` one of the boxes, or ``inside`` the last one. Where
+            there is no such room, anywhere free.
+        side: width and height of the object, pixels.
+        boxes: (N, 4) xyxy of the objects placed already.
+        profile: the canvas and the gap to keep.
+
+    Returns:
+        The left top corner, or None where nothing was found.
+    """
+    width, height = side
+    free_x, free_y = profile.canvas[0] - width - 2 * _MARGIN, profile.canvas[1] - height - 2 * _MARGIN
+    if free_x <= 0 or free_y <= 0:
+        return None
+    if place == "inside" and len(boxes):
+        x0, y0, x1, y1 = boxes[-1].tolist()
+        return (x0 + x1 - width) // 2, (y0 + y1 - height) // 2
+    if place in ("beside", "over") and len(boxes):
+        corners = _corners_around(rng, place, side, boxes)
+        inside = ((corners >= _MARGIN) & (corners <= (free_x + _MARGIN, free_y + _MARGIN))).all(axis=1)
+        allowed = 0 if place == "beside" else 1
+        found = _first(corners, inside & (_hits(corners, side, boxes, 1) <= allowed))
+        if found is not None:
+            return found
+    corners = rng.integers(_MARGIN, (free_x + _MARGIN + 1, free_y + _MARGIN + 1), (_TRIES, 2))
+    return _first(corners, _hits(corners, side, boxes, profile.gap) == 0)
+
+
+def _corners_around(rng: np.random.Generator, place: Place, side: tuple[int, int], boxes: IntArray) -> IntArray:
+    """(T, 2) corners right beside, or partly over, boxes chosen by chance."""
+    chosen = boxes[rng.integers(0, len(boxes), _TRIES)]
+    extent = np.array(side)
+    low, high = chosen[:, :2], chosen[:, 2:]
+    spans = high - low
+    reach = np.minimum(extent, spans)
+    shift = (
+        rng.integers(2, 6, _TRIES)[:, None]
+        if place == "beside"
+        else -np.round(reach * rng.uniform(0.15, 0.45, (_TRIES, 1)))
+    )
+    before = rng.random(_TRIES) < 0.5
+    along = np.where(before[:, None], low - extent - shift, high + shift)
+    across = (low + high - extent) / 2 + rng.uniform(-0.25, 0.25, (_TRIES, 2)) * spans
+    horizontal = rng.random(_TRIES) < 0.75
+    chosen_axis = np.stack([horizontal, ~horizontal], axis=1)
+    return np.round(np.where(chosen_axis, along, across)).astype(np.int64)
+
+
+def _hits(corners: IntArray, side: tuple[int, int], boxes: IntArray, gap: int) -> IntArray:
+    """How many boxes each place would come nearer to than the gap."""
+    low = corners[:, None, :]
+    high = low + np.array(side)
+    apart = (low >= boxes[None, :, 2:] + gap) | (high + gap <= boxes[None, :, :2])
+    return (~apart.any(axis=2)).sum(axis=1)
+
+
+def _first(corners: IntArray, good: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> tuple[int, int] | None:
+    if not good.any():
+        return None
+    x, y = corners[int(good.argmax())].tolist()
+    return x, y
+
+
+def _between(rng: np.random.Generator, bounds: tuple[int, int]) -> int:
+    return int(rng.integers(bounds[0], bounds[1] + 1))
