@@ -1,0 +1,41 @@
+"""Rewards and scores as plain functions: of masks, boxes, points, counts, text and turns.
+
+All are pure. Masks may be given as ``visenv.masks.Masks``, as dense arrays or as COCO run-length encodings; boxes are
+``xyxy`` pixels, half-open. Every function says what it returns where both sides are empty.
+"""
+
+from visenv.rewards.functional.boxes import box_coverage, box_iou
+from visenv.rewards.functional.counting import count_error, count_reward
+from visenv.rewards.functional.matching import (
+    IOU_THRESHOLDS,
+    f1_score,
+    greedy_match,
+    hungarian_match,
+    match_radius,
+    point_matches,
+    precision_recall_f1,
+)
+from visenv.rewards.functional.regions import dice, mask_intersection_union, mask_iou
+from visenv.rewards.functional.text import exact_match, normalize_answer, token_f1
+from visenv.rewards.functional.turns import format_score
+
+__all__ = [
+    "IOU_THRESHOLDS",
+    "box_coverage",
+    "box_iou",
+    "count_error",
+    "count_reward",
+    "dice",
+    "exact_match",
+    "f1_score",
+    "format_score",
+    "greedy_match",
+    "hungarian_match",
+    "mask_intersection_union",
+    "mask_iou",
+    "match_radius",
+    "normalize_answer",
+    "point_matches",
+    "precision_recall_f1",
+    "token_f1",
+]

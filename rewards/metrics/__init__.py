@@ -1,0 +1,34 @@
+"""Figures over many samples, as papers report them.
+
+Each metric has ``update(outcome, truth)``, ``compute()`` (a flat dict of floats), ``merge(other)``, ``reset()``,
+``values`` (one number a sample), ``resample(indices)``, ``higher_is_better`` and ``bounds``, and can be pickled.
+
+Example:
+    >>> from visenv.types import Detections, Outcome, PointsTruth
+    >>> metric = CountError()
+    >>> metric.update(Outcome(Detections([[0, 0, 4, 4]]), "one", "answer", 2), PointsTruth([[2, 2], [9, 9]]))
+    >>> metric.compute()["MAE"]
+    1.0
+"""
+
+from visenv.rewards.metrics.answer_accuracy import AnswerAccuracy
+from visenv.rewards.metrics.base import Metric
+from visenv.rewards.metrics.ciou import CIoU
+from visenv.rewards.metrics.count_error import CountError
+from visenv.rewards.metrics.dense_f1 import DenseF1
+from visenv.rewards.metrics.giou import GIoU
+from visenv.rewards.metrics.null_accuracy import NullAccuracy
+from visenv.rewards.metrics.point_localisation import PointLocalisation
+from visenv.rewards.metrics.precision_at import PrecisionAt
+
+__all__ = [
+    "AnswerAccuracy",
+    "CIoU",
+    "CountError",
+    "DenseF1",
+    "GIoU",
+    "Metric",
+    "NullAccuracy",
+    "PointLocalisation",
+    "PrecisionAt",
+]

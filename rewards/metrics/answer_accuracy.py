@@ -1,0 +1,50 @@
+"""Accuracy of text answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from visenv.rewards.functional.text import exact_match, token_f1
+from visenv.rewards.metrics.base import Metric, mean
+from visenv.types import AnswerTruth, Outcome
+
+
+class Agreement(NamedTuple):
+    """How well an answer agrees with the best of the accepted ones."""
+
+    exact: float
+    f1: float
+
+
+class AnswerAccuracy(Metric[Agreement]):
+    """The shares of answers that are right: exact match and token F1, after normalisation.
+
+    No answer scores 0.
+
+    Keys: ``EM``, ``token_F1``, ``EM_n``, ``EM_failed``. ``values`` are 1 for an exact match, else 0.
+
+    Source:
+        SQuAD (arXiv 1606.05250), section 6.1; used by Visual-ARFT (arXiv 2505.14246).
+
+    Example:
+        >>> from visenv.types import AnswerTruth, Outcome
+        >>> metric = AnswerAccuracy()
+        >>> metric.update(Outcome(None, "The red one.", "answer", 1), AnswerTruth(("red one", "red")))
+        >>> metric.compute()
+        {'EM': 1.0, 'token_F1': 1.0, 'EM_n': 1.0, 'EM_failed': 0.0}
+    """
+
+    name = "EM"
+    higher_is_better = True
+    bounds = (0.0, 1.0)
+    truths = (AnswerTruth,)
+
+    def _measure(self, outcome: Outcome, truth: AnswerTruth) -> Agreement:
+        return Agreement(exact_match(outcome.answer, truth.answers), token_f1(outcome.answer, truth.answers))
+
+    def _summarize(self, records: Sequence[Agreement]) -> dict[str, float]:
+        return {"EM": mean(record.exact for record in records), "token_F1": mean(record.f1 for record in records)}
+
+    def _value(self, record: Agreement) -> float:
+        return record.exact

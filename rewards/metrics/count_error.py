@@ -1,0 +1,61 @@
+"""Errors of counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from visenv.rewards.metrics.base import Metric, mean
+from visenv.types import BoxesTruth, Outcome, PointsTruth
+
+
+class Counts(NamedTuple):
+    """The two counts of a sample."""
+
+    predicted: int
+    true: int
+
+
+class CountError(Metric[Counts]):
+    """How far counts are off: MAE, RMSE and NAE, over the boxes of the final result.
+
+    No result is a count of 0. With e = predicted - true: MAE is the mean of |e|, RMSE the root of the mean of e², NAE
+    the mean of |e| / true over the ``NAE_n`` samples on which there is something to count.
+
+    Keys: ``MAE``, ``RMSE``, ``NAE``, ``NAE_n``, ``MAE_n``, ``MAE_failed``. ``values`` are the |e|.
+
+    Source:
+        REC-8K (Referring Expression Counting, CVPR 2024) and FSC-147 (arXiv 2104.08391); NAE as in NWPU-Crowd (arXiv
+        2001.03360).
+
+    Example:
+        >>> from visenv.types import Detections, Outcome, PointsTruth
+        >>> metric = CountError()
+        >>> metric.update(Outcome(Detections([[0, 0, 2, 2]]), "", "answer", 2), PointsTruth([[1, 1], [5, 5]]))
+        >>> metric.compute()["MAE"], metric.compute()["NAE"]
+        (1.0, 0.5)
+    """
+
+    name = "MAE"
+    higher_is_better = False
+    bounds = (0.0, float("inf"))
+    truths = (PointsTruth, BoxesTruth)
+
+    def _measure(self, outcome: Outcome, truth: PointsTruth | BoxesTruth) -> Counts:
+        true = len(truth.points) if isinstance(truth, PointsTruth) else len(truth.boxes)
+        return Counts(0 if outcome.detections is None else len(outcome.detections), true)
+
+    def _summarize(self, records: Sequence[Counts]) -> dict[str, float]:
+        errors = np.array([record.predicted - record.true for record in records], dtype=np.float64)
+        relative = [abs(record.predicted - record.true) / record.true for record in records if record.true]
+        return {
+            "MAE": mean(np.abs(errors)),
+            "RMSE": float(np.sqrt(mean(errors**2))),
+            "NAE": mean(relative),
+            "NAE_n": float(len(relative)),
+        }
+
+    def _value(self, record: Counts) -> float:
+        return float(abs(record.predicted - record.true))

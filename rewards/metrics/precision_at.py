@@ -1,0 +1,63 @@
+"""How many targets are found well enough."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from visenv.errors import InvalidData
+from visenv.rewards.metrics.base import Metric, mean
+from visenv.rewards.metrics.regions import Region, measure_region
+from visenv.types import MaskTruth, Outcome
+
+
+class PrecisionAt(Metric[Region]):
+    """Pr@X: the share of targeted samples whose IoU is X or more.
+
+    Samples on which nothing is to be found are left out, and counted in ``Pr_null``.
+
+    Args:
+        thresholds: the values of X, each in (0, 1].
+
+    Keys: ``Pr@0.7`` and so on, ``Pr_null``, ``Pr_n`` and ``Pr_failed`` (of the targeted). ``values`` are, for each
+    targeted sample, whether it reaches the lowest threshold; NaN for others.
+
+    Raises:
+        InvalidData: if there is no threshold, or one lies outside of (0, 1].
+
+    Source:
+        Pr@X as in referring segmentation; GRES (arXiv 2306.00968), section 4, for targeted samples alone.
+
+    Example:
+        >>> from visenv.masks import Masks
+        >>> from visenv.types import Detections, MaskTruth, Outcome
+        >>> metric, target = PrecisionAt([0.5, 0.7]), Masks.from_boxes([[0, 0, 4, 4]], (8, 8))
+        >>> found = Detections([[0, 0, 4, 2]], Masks.from_boxes([[0, 0, 4, 2]], (8, 8)))
+        >>> metric.update(Outcome(found, "the square", "answer", 3), MaskTruth(target))
+        >>> metric.compute()
+        {'Pr@0.5': 1.0, 'Pr@0.7': 0.0, 'Pr_null': 0.0, 'Pr_n': 1.0, 'Pr_failed': 0.0}
+    """
+
+    name = "Pr"
+    higher_is_better = True
+    bounds = (0.0, 1.0)
+    truths = (MaskTruth,)
+
+    def __init__(self, thresholds: Sequence[float] = (0.5, 0.6, 0.7, 0.8, 0.9)) -> None:
+        super().__init__()
+        self.thresholds = tuple(float(threshold) for threshold in thresholds)
+        if not self.thresholds or not all(0.0 < threshold <= 1.0 for threshold in self.thresholds):
+            raise InvalidData(f"Expected argument `thresholds` to be numbers in (0, 1], but got {thresholds!r}.")
+
+    def _measure(self, outcome: Outcome, truth: MaskTruth) -> Region:
+        return measure_region(outcome, truth)
+
+    def _covers(self, record: Region) -> bool:
+        return not record.null
+
+    def _summarize(self, records: Sequence[Region]) -> dict[str, float]:
+        targeted = [record.iou for record in records if not record.null]
+        shares = {f"Pr@{threshold:g}": mean(iou >= threshold for iou in targeted) for threshold in self.thresholds}
+        return {**shares, "Pr_null": float(len(records) - len(targeted))}
+
+    def _value(self, record: Region) -> float:
+        return float("nan") if record.null else float(record.iou >= min(self.thresholds))
