@@ -36,8 +36,8 @@ def split_windows(
     """Say which patches an image is split into.
 
     Along each axis the image is cut at multiples of the patch size; where less than ``min_remainder`` of a patch is
-    left over, the last cell takes it in. Each cell then grows by ``int(overlap * its own side)`` on every side, clipped to
-    the image. A patch size of at least the side gives one cell along that axis.
+    left over, the last cell takes it in. Each cell then grows by ``int(overlap * its own side)`` on every side,
+    clipped to the image. A patch size of at least the side gives one cell along that axis.
 
     Args:
         width: of the image, pixels.
