@@ -29,9 +29,9 @@ def background(rng: np.random.Generator, profile: Profile) -> Pixels:
     tone = grey * (1 + profile.saturation * rng.uniform(-1, 1, 3))
     contrast = rng.uniform(*profile.texture)
     texture = _window(rng, _texture(int(rng.integers(len(_TEXTURES))), (height, width)), (height, width))
-    levels = (np.arange(256)[:, None] - 128) / 40.0
-    ramp = np.clip(tone + levels * contrast, 0, 255).astype(np.uint8).reshape(1, 256, 3)
-    image = _pixels(cv2.LUT(cv2.merge((texture,) * 3), ramp))
+    scale = contrast / 40.0
+    channels = [cv2.convertScaleAbs(texture, alpha=scale, beta=level - 128 * scale) for level in tone.tolist()]
+    image = _pixels(cv2.merge(channels))
     _scatter(rng, image, tone, contrast, profile)
     return image
 
@@ -95,7 +95,7 @@ def _pixels(array: NDArray[Any]) -> Pixels:
 def _window(rng: np.random.Generator, field: Pixels, size: tuple[int, int]) -> Pixels:
     y, x = rng.integers(0, _TILE, 2).tolist()
     window = field[y : y + size[0], x : x + size[1]]
-    return np.ascontiguousarray(window[:, ::-1] if rng.random() < 0.5 else window)
+    return _pixels(cv2.flip(window, 1)) if rng.random() < 0.5 else window
 
 
 def _spread(tile: Pixels, size: tuple[int, int]) -> Pixels:

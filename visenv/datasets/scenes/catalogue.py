@@ -192,7 +192,7 @@ _CATALOGUE = (
     Kind(
         "hat",
         "hats",
-        ("that is worn on the head in the sun", "that shades your face"),
+        ("to wear on your head against the sun", "with a brim that shades your face"),
         (
             Part(
                 "crown",
@@ -205,7 +205,7 @@ _CATALOGUE = (
     Kind(
         "leaf",
         "leaves",
-        ("that falls from a branch in autumn", "that a caterpillar eats"),
+        ("that trees shed in autumn", "to rake up in autumn"),
         (
             Part("stalk", (stroke([(0, 0.5), (0.02, 0.75), (0.08, 1)], 0.1),), "wood", False),
             Part("blade", (smooth((0, -1.15), (0.62, -0.25), (0.42, 0.5), (0, 0.8), (-0.42, 0.5), (-0.62, -0.25)),)),
@@ -248,7 +248,7 @@ _CATALOGUE = (
     Kind(
         "apple",
         "apples",
-        ("that grows in an orchard", "that is pressed into cider"),
+        ("to bake a pie from", "that is pressed into cider"),
         (
             Part("stem", (stroke([(0, -0.45), (0.03, -0.75), (0.12, -1)], 0.13),), "wood", False),
             Part("leaf", (smooth((0.08, -0.62), (0.35, -1), (0.7, -0.9), (0.45, -0.6)),), "leaf"),
@@ -368,7 +368,7 @@ _CATALOGUE = (
     Kind(
         "bell",
         "bells",
-        ("that rings", "to ring at the end of a lesson"),
+        ("that hangs in a church tower", "with a clapper that strikes its rim"),
         (
             Part("clapper", (ellipse(0, 0.82, 0.2, 0.18),), "dark"),
             Part("loop", (ellipse(0, -0.85, 0.2, 0.2), ellipse(0, -0.85, 0.09, 0.09)), "metal"),

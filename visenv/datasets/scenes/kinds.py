@@ -7,7 +7,7 @@ gives smooth edges, an exact silhouette, and the parts, from one and the same ge
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from itertools import accumulate, pairwise
 
 import cv2
@@ -109,7 +109,7 @@ def _draw(
     labels = _label_map(kind, size, rotation, aspect, factor)
     if pattern != "plain":
         labels = _with_pattern(labels, kind, pattern, size * factor, rotation, phase)
-    coloured = cv2.LUT(cv2.merge((labels,) * 4), _palette(kind.name, colour))
+    coloured = _palette(kind.name, colour).take(labels).view(np.uint8).reshape(*labels.shape, 4)
     height, width = labels.shape[0] // factor, labels.shape[1] // factor
     rgba = cv2.resize(coloured, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
     mask: BoolArray = rgba[:, :, 3] >= 128
@@ -182,19 +182,17 @@ def _fraction(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return values - np.floor(values)
 
 
-@lru_cache(maxsize=None)
-def _palette(name: str, colour: str) -> NDArray[np.uint8]:
-    """(1, 256, 4) RGBA of every label."""
+@cache
+def _palette(name: str, colour: str) -> NDArray[np.uint32]:
+    """(256,) the RGBA of every label, its four bytes taken as one number."""
     main = np.array(COLOURS[colour], dtype=np.float64)
-    edge = main * _EDGE_SHADE
-    palette = np.zeros((1, 256, 4), dtype=np.uint8)
-    palette[0, :, 3] = 255
-    palette[0, _NOTHING] = (*edge, 0)
-    palette[0, _EDGE, :3] = edge
-    palette[0, _INK, :3] = _PATTERN_INK[colour]
+    palette = np.zeros((256, 4), dtype=np.uint8)
+    palette[:, :3] = main * _EDGE_SHADE
+    palette[_EDGE:, 3] = 255
+    palette[_INK, :3] = _PATTERN_INK[colour]
     for index, part in enumerate(KINDS[name].parts):
-        palette[0, _FIRST_PART + index, :3] = _fill(part.fill, main)
-    return palette
+        palette[_FIRST_PART + index, :3] = _fill(part.fill, main)
+    return palette.view(np.uint32).reshape(-1)
 
 
 def _fill(fill: str, main: NDArray[np.float64]) -> NDArray[np.float64]:

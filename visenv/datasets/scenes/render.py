@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -95,9 +96,9 @@ class _Canvas:
         self.boxes = np.concatenate([self.boxes, [[x, y, x + width, y + height]]])
 
     def _blend(self, rgba: NDArray[np.uint8], window: tuple[slice, slice]) -> None:
-        under = self.image[window].astype(np.int16)
-        change = (rgba[:, :, :3] - under) * rgba[:, :, 3:].astype(np.int32)
-        self.image[window] = under + (change + 127) // 255
+        red, green, blue, alpha = cv2.split(rgba)
+        weight = alpha.astype(np.float32) / np.float32(255)
+        self.image[window] = cv2.blendLinear(cv2.merge((red, green, blue)), self.image[window], weight, 1 - weight)
 
     def scene(self) -> Scene:
         """What can be seen of what was painted."""
