@@ -74,14 +74,15 @@ class Detections:
     """(N, 4) float64, xyxy pixels, half-open."""
     masks: Masks | None = None
     """N masks over the image's frame, or None where only boxes are known."""
-    scores: FloatArray | None = None
+    scores: FloatArray = field(default_factory=lambda: np.zeros(0))
     """(N,) float64 in [0, 1]; ones if left out."""
     labels: tuple[str, ...] | None = None
     """N category names, or None where there is one category."""
 
     def __post_init__(self) -> None:
         boxes = np.asarray(self.boxes, dtype=np.float64).reshape(-1, 4) if np.size(self.boxes) else np.zeros((0, 4))
-        scores = np.ones(len(boxes)) if self.scores is None else np.asarray(self.scores, dtype=np.float64).reshape(-1)
+        given = self.scores is not None and np.size(self.scores)
+        scores = np.asarray(self.scores, dtype=np.float64).reshape(-1) if given else np.ones(len(boxes))
         object.__setattr__(self, "boxes", boxes)
         object.__setattr__(self, "scores", scores)
         if self.labels is not None:
@@ -195,7 +196,9 @@ class Sample:
 
 # --- what the agent may call --------------------------------------------------------------------------------------
 
-ArgumentKind: TypeAlias = Literal["images", "image", "phrase", "choice", "patch_sizes", "text", "integer", "point", "box"]
+ArgumentKind: TypeAlias = Literal[
+    "images", "image", "phrase", "choice", "patch_sizes", "text", "integer", "point", "box"
+]
 
 
 @dataclass(frozen=True)
@@ -219,6 +222,8 @@ class ToolSpec:
     name: str
     description: str
     arguments: tuple[Argument, ...]
+    needs: Literal["points", "boxes", "unenlarged"] | None = None
+    """What an image must have, or be, before the tool can be called on it; discrete mode heeds it."""
 
 
 # --- what is remembered of a turn ---------------------------------------------------------------------------------

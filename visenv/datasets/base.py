@@ -16,16 +16,16 @@ FAMILIES = ("reasonseg", "grefseg", "refseg", "densedet", "refcount")
 class Dataset(Protocol):
     """Samples by number, by identifier, or by chance.
 
-    A factory ``make(*, path, family, split, difficulty) -> Dataset`` is what gets registered: ``path`` is what follows the
-    colon in ``dataset="name:path"`` (None without one), ``family`` one of ``FAMILIES``, ``difficulty`` 0 to 3 for data
-    that is generated (others ignore it). It raises ``DatasetError`` for a family or split it does not have.
+    A factory ``make(*, path, family, split, difficulty) -> Dataset`` is what gets registered: ``path`` is what follows
+    the colon in ``dataset="name:path"`` (None without one), ``family`` one of ``FAMILIES``, ``difficulty`` 0 to 3 for
+    data that is generated (others ignore it). It raises ``DatasetError`` for a family or split it does not have.
     """
 
     name: str
     """As registered."""
     split: str
     vocabulary: tuple[str, ...]
-    """At least eight simple phrases (nouns, colours with nouns), the same for every sample: candidates in discrete mode."""
+    """At least eight simple phrases (nouns, colours and nouns), the same for every sample: for discrete mode."""
 
     @property
     def size(self) -> int | None:

@@ -1,0 +1,167 @@
+"""From what a Gymnasium action space holds to what an episode takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from visenv.episode import Episode
+from visenv.spaces import CELLS, PATCH_PARTS, PHRASES, SLOTS
+from visenv.types import Action, Answer, Argument, BoolArray, Malformed, ToolCall, ToolSpec
+from visenv.workspace import NamedImage, Workspace
+
+
+def structured_action(action: Any, specs: Sequence[ToolSpec], episode: Episode) -> Action:
+    """An element of ``structured_space`` as an action.
+
+    Args:
+        action: ``(index, arguments)``: which tool (the answer last), and its arguments as its ``Dict`` holds them.
+        specs: the tools, in the space's order.
+        episode: whose image slots are meant.
+    """
+    try:
+        index, values = action
+        index = int(index)
+    except (TypeError, ValueError):
+        return Malformed("bad_action", f"Expected (tool index, arguments), but got {type(action).__name__}.")
+    if not 0 <= index <= len(specs) or not isinstance(values, Mapping):
+        return Malformed("bad_action", f"Expected a tool index from 0 to {len(specs)} and a mapping of arguments.")
+    if index == len(specs):
+        return Answer(str(values.get("text", "")))
+    spec, slots = specs[index], episode.workspace.slots(SLOTS)
+    named = {arg.name: arg for arg in spec.arguments if arg.name in values}
+    try:
+        arguments = {name: _structured_value(arg, values[name], slots) for name, arg in named.items()}
+        image = next(
+            (episode.workspace.images.get(arguments[a.name]) for a in named.values() if a.kind == "image"), None
+        )
+        for name, arg in named.items():
+            if arg.kind in ("point", "box"):
+                arguments[name] = _pixels(arguments[name], image or episode.workspace.root)
+    except (TypeError, ValueError, IndexError, KeyError) as error:
+        return Malformed("bad_action", f"Expected arguments of {spec.name}'s space, but one of them is not: {error}.")
+    return ToolCall(spec.name, arguments)
+
+
+def _structured_value(argument: Argument, value: Any, slots: Sequence[NamedImage]) -> Any:
+    if argument.kind == "images":
+        return _chosen(value, slots)
+    if argument.kind == "image":
+        slot = int(value)
+        return slots[slot].name if 0 <= slot < len(slots) else f"slot {slot}"
+    if argument.kind == "choice":
+        return argument.choices[int(value)]
+    if argument.kind == "patch_sizes":
+        return dict.fromkeys(_chosen(value["images"], slots), int(value["size"]))
+    if argument.kind == "integer":
+        return int(value)
+    if argument.kind in ("point", "box"):
+        return [float(number) for number in np.asarray(value, dtype=float).ravel()]
+    return str(value)
+
+
+def _chosen(bits: Any, slots: Sequence[NamedImage]) -> list[str]:
+    return [image.name for image, bit in zip(slots, np.asarray(bits).ravel(), strict=False) if bit]
+
+
+def _pixels(values: list[float], image: NamedImage) -> list[float]:
+    """Coordinates from parts of an image's sides to its pixels; a box is put in order."""
+    scaled = [value * image.size[i % 2] for i, value in enumerate(values)]
+    if len(scaled) != 4:
+        return scaled
+    (x0, x1), (y0, y1) = sorted(scaled[::2]), sorted(scaled[1::2])
+    return [x0, y0, x1, y1]
+
+
+def discrete_action(action: Any, specs: Sequence[ToolSpec], episode: Episode, phrases: Sequence[str]) -> Action:
+    """An element of ``discrete_space`` as an action; parts that the tool does not use are ignored.
+
+    The image slot counts modulo the images that exist. A tool that takes several images gets the slot's image and
+    those made together with it (a slot of one patch means all patches of that split), as far as they have what the
+    tool needs; merging takes every image with results.
+
+    Args:
+        action: (6,) tool, image slot, phrase, mode, patch size, point cell.
+        specs: the tools, in the space's order.
+        episode: whose image slots are meant.
+        phrases: the candidates.
+    """
+    values = np.asarray(action)
+    if values.shape != (6,) or values.dtype.kind not in "iu" or not 0 <= values[0] <= len(specs):
+        return Malformed(
+            "bad_action", f"Expected 6 whole numbers, the first from 0 to {len(specs)}, but got {action!r:.80}."
+        )
+    tool, slot, phrase, mode, patch, cell = (int(value) for value in values)
+    if tool == len(specs):
+        return Answer("done")
+    spec, workspace = specs[tool], episode.workspace
+    slots = workspace.slots(SLOTS)
+    image = slots[slot % len(slots)]
+    arguments: dict[str, Any] = {}
+    for arg in spec.arguments:
+        if arg.kind == "images":
+            arguments[arg.name] = _meant(spec, image, workspace)
+        elif arg.kind == "image":
+            arguments[arg.name] = image.name
+        elif arg.kind in ("phrase", "text"):
+            arguments[arg.name] = phrases[phrase % len(phrases)]
+        elif arg.kind == "choice":
+            arguments[arg.name] = arg.choices[mode % len(arg.choices)]
+        elif arg.kind == "patch_sizes":
+            arguments[arg.name] = {image.name: max(1, max(image.size) // PATCH_PARTS[patch % len(PATCH_PARTS)])}
+        elif arg.kind == "integer":
+            arguments[arg.name] = arg.low
+        else:
+            arguments[arg.name] = _cell(cell, image, arg.kind == "box")
+    return ToolCall(spec.name, arguments)
+
+
+def _cell(cell: int, image: NamedImage, box: bool) -> list[float]:
+    row, column = divmod(cell % CELLS**2, CELLS)
+    parts = [column, row, column + 1, row + 1] if box else [column + 0.5, row + 0.5]
+    return _pixels([part / CELLS for part in parts], image)
+
+
+def _ready(spec: ToolSpec, workspace: Workspace) -> list[NamedImage]:
+    """The images on which a tool can be called now."""
+    images = workspace.images.values()
+    if spec.needs == "points":
+        return [image for image in images if image.name in workspace.points]
+    if spec.needs == "boxes":
+        return [image for image in images if image.name in workspace.detections]
+    if spec.needs == "unenlarged":
+        return [image for image in images if image.maker != "upscaled"]
+    return list(images)
+
+
+def _meant(spec: ToolSpec, image: NamedImage, workspace: Workspace) -> list[str]:
+    """The images that a discrete call of a tool for several images means."""
+    ready = _ready(spec, workspace)
+    if spec.needs != "boxes":
+        ready = [other for other in ready if other is image or _made_together(other, image)]
+    return [other.name for other in ready] or [image.name]
+
+
+def _made_together(one: NamedImage, other: NamedImage) -> bool:
+    return one.maker == other.maker != "input" and one.group == other.group
+
+
+def discrete_masks(specs: Sequence[ToolSpec], nvec: Sequence[int], episode: Episode) -> BoolArray:
+    """Which parts of a discrete action make sense now, in the form that sb3-contrib's ``MaskablePPO`` expects.
+
+    Args:
+        specs: the tools, in the space's order.
+        nvec: sizes of the space's parts.
+        episode: the episode.
+
+    Returns:
+        (sum of nvec,) bool, part after part.
+    """
+    workspace = episode.workspace
+    masks = [np.ones(size, dtype=bool) for size in nvec]
+    masks[0][: len(specs)] = [bool(_ready(spec, workspace)) for spec in specs]
+    masks[1][:] = np.arange(len(masks[1])) < len(workspace.images)
+    masks[2][:] = np.arange(len(masks[2])) < PHRASES
+    return np.concatenate(masks)

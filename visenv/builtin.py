@@ -1,0 +1,58 @@
+"""Everything that comes with visenv, registered by string: the one place to look for what there is."""
+
+from __future__ import annotations
+
+import gymnasium as gym
+
+from visenv.errors import DuplicateName
+from visenv.registration import datasets, experts, policies, rewards, toolsets
+
+ENVIRONMENTS = {
+    "VisHarness/ReasonSeg-v0": "visenv.envs.reasonseg:ReasonSegEnv",
+    "VisHarness/GRefSeg-v0": "visenv.envs.grefseg:GRefSegEnv",
+    "VisHarness/RefSeg-v0": "visenv.envs.refseg:RefSegEnv",
+    "VisHarness/DenseDet-v0": "visenv.envs.densedet:DenseDetEnv",
+    "VisHarness/RefCount-v0": "visenv.envs.refcount:RefCountEnv",
+}
+"""Environment id to entry point."""
+
+
+def register_all() -> None:
+    """Register everything, once.
+
+    Raises:
+        DuplicateName: if somebody took one of the ids before.
+    """
+    for name, entry_point in ENVIRONMENTS.items():
+        if name in gym.registry:
+            raise DuplicateName(
+                f"The environment id {name!r} is registered already, as {gym.registry[name].entry_point!r}."
+            )
+        gym.register(id=name, entry_point=entry_point)
+
+    datasets.register("scenes", "visenv.datasets.scenes:make", summary="generated scenes, infinite for training")
+    datasets.register("photos", "visenv.datasets.photos:make", summary="annotated photographs that other packages ship")
+    datasets.register("reasonseg", "visenv.datasets.reasonseg:make", summary="ReasonSeg from a folder: reasonseg:PATH")
+    datasets.register("rec8k", "visenv.datasets.rec8k:make", summary="REC-8K from a folder: rec8k:PATH")
+
+    experts.register("classical", "visenv.experts.classical:make", summary="computer vision on the CPU, no weights")
+    experts.register(
+        "oracle", "visenv.experts.oracle:make", summary="reads the truth: an upper bound", reads_truth=True
+    )
+    experts.register(
+        "noisy", "visenv.experts.noisy:make", summary="the truth plus a stated error model", reads_truth=True
+    )
+
+    rewards.register("visharness", "visenv.rewards.visharness:VisHarnessReward", summary="8 IoU - 3, and its like")
+
+    toolsets.register("visharness", "visenv.tools.toolsets:VISHARNESS", summary="the six tools of VisHarness")
+    toolsets.register("full", "visenv.tools.toolsets:FULL", summary="those six and RecallImage")
+    toolsets.register("basic", "visenv.tools.toolsets:BASIC", summary="phrases, points, merging and RecallImage")
+
+    policies.register("random", "visenv.policies.random:RandomPolicy", summary="samples the action space")
+    policies.register(
+        "scripted", "visenv.policies.scripted:ScriptedPolicy", summary="VisHarness's published strategies"
+    )
+    policies.register(
+        "oracle", "visenv.policies.oracle:OraclePolicy", summary="one call, merged: perfect with oracle experts"
+    )

@@ -1,0 +1,272 @@
+"""The Gymnasium environment: a view over one episode after another."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+
+from visenv.actions import discrete_action, discrete_masks, structured_action
+from visenv.datasets.base import Dataset
+from visenv.datasets.making import make_dataset
+from visenv.episode import Episode, EpisodeConfig, Reward, StepResult
+from visenv.errors import EpisodeOver, InvalidData
+from visenv.experts_pool import ExpertPool, ExpertsLike, drive, make_experts
+from visenv.images import letterbox
+from visenv.memory import MemoryPolicy, memory_policy, token_rule
+from visenv.observation import Observation, empty_observation, observe, phrase_tokens
+from visenv.records import costs, error_record, outcome_record, tool_of
+from visenv.registration import Entry
+from visenv.registration import rewards as reward_registry
+from visenv.spaces import discrete_space, observation_space, phrase_candidates, structured_space, text_space
+from visenv.tools.base import Tool
+from visenv.tools.toolsets import make_toolset
+from visenv.types import Action, Answer, BoolArray, Malformed, Pixels, Sample, ToolCall
+
+RENDER_SIDE = 512
+"""Pixels of a side of rendered frames: the same for every picture, as videos need it."""
+ACTION_MODES = ("structured", "text", "discrete")
+OBSERVATIONS = ("full", "features")
+
+
+class VisionToolEnv(gym.Env[Observation, Any]):
+    """An agent calls vision tools over several turns to find, segment or count what a query asks for.
+
+    The base of every environment id; each says what its task, data and metrics are, and all take these keywords.
+
+    Args:
+        dataset: a data set, or the name of one: ``"scenes"`` (generated), ``"photos"``, ``"reasonseg:/path"``, …
+        split: ``"train"``, ``"val"`` or ``"test"``.
+        difficulty: 0 to 3, of generated data.
+        experts: the models behind the tools: ``"classical"``, ``"oracle"``, ``"noisy"``, experts, or a mapping from
+            capability to any of these.
+        toolset: a tool set's name, or tools.
+        reward: a reward's name, or an object with ``turn`` and ``final``.
+        max_turns: after which the episode ends.
+        token_budget: visual tokens shown after which the episode ends; None for no limit.
+        memory: ``"latest"``, ``"last_k:K"``, ``"token_budget:N"``, ``"keep_all"``, or a policy object.
+        action_mode: ``"structured"``, ``"text"`` or ``"discrete"``; every mode also takes a ``ToolCall``, an ``Answer``
+            or ``{"name": …, "arguments": {…}}``.
+        obs: ``"full"``, or ``"features"`` to leave the pictures out.
+        dialect: how text turns are written.
+        vlm: the model family whose visual tokens are counted: ``"qwen3_vl"`` or ``"qwen2_5_vl"``.
+        render_mode: ``"rgb_array"``, ``"human"`` (prints each turn) or None.
+
+    Raises:
+        UnknownName: if a name is not registered; the message offers the nearest.
+        InvalidData: if a value is out of range.
+        DatasetError: if the data set has no such split or cannot be read.
+    """
+
+    metadata = {"render_modes": ["rgb_array", "human"], "render_fps": 2}
+    family: ClassVar[str] = "reasonseg"
+    """What kind of sample a data set is asked for; one of ``visenv.datasets.base.FAMILIES``."""
+    metric_names: ClassVar[tuple[str, ...]] = ()
+    """Entry points of the metrics that this task's benchmark reports."""
+
+    def __init__(
+        self,
+        dataset: str | Dataset = "scenes",
+        split: str = "train",
+        difficulty: int = 1,
+        experts: ExpertsLike = "classical",
+        toolset: str | Iterable[Tool | type] = "visharness",
+        reward: str | Reward = "visharness",
+        max_turns: int = 10,
+        token_budget: int | None = None,
+        memory: str | MemoryPolicy = "latest",
+        action_mode: str = "structured",
+        obs: str = "full",
+        dialect: str = "qwen3_vl",
+        vlm: str = "qwen3_vl",
+        render_mode: str | None = None,
+    ) -> None:
+        _one_of("action_mode", action_mode, ACTION_MODES)
+        _one_of("obs", obs, OBSERVATIONS)
+        _one_of("render_mode", render_mode, (None, *self.metadata["render_modes"]))
+        self.dataset = make_dataset(dataset, family=self.family, split=split, difficulty=difficulty)
+        self.config = EpisodeConfig(
+            tools=make_toolset(toolset),
+            reward=reward_registry.load(reward)() if isinstance(reward, str) else reward,
+            max_turns=max_turns,
+            token_budget=token_budget,
+            memory=memory_policy(memory),
+            tokens=token_rule(vlm),
+            dialect=dialect,
+        )
+        self.pool = ExpertPool(make_experts(experts, self.dataset.find))
+        self.action_mode = action_mode
+        self.render_mode = render_mode
+        self._pictures = obs == "full"
+        self._specs = [tool.spec for tool in self.config.tools.values()]
+        self.observation_space: gym.Space[Any] = observation_space(self._pictures)
+        spaces = {"structured": structured_space, "discrete": discrete_space}
+        self.action_space = spaces[action_mode](self._specs) if action_mode in spaces else text_space()
+        self._episode: Episode | None = None
+        self._result: StepResult | None = None
+
+    # --- the Gymnasium interface --------------------------------------------------------------------------------------
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Begin an episode.
+
+        Args:
+            seed: of the stream from which samples are drawn.
+            options: ``{"index": 3}`` or ``{"sample_id": "…"}`` to ask for one sample; drawn by chance otherwise.
+
+        Raises:
+            InvalidData: if the options are not among these.
+            DatasetError: if there is no such sample.
+        """
+        super().reset(seed=seed)
+        sample = self._sample(options or {})
+        self._episode = Episode(self.config, sample)
+        self._result = None
+        self.phrases = phrase_candidates(sample.query, self.dataset.vocabulary)
+        self._phrase_tokens = phrase_tokens(self.phrases)
+        if self.render_mode == "human":
+            print(f"\n{sample.sample_id}: {sample.query}")
+        return self._observation(), self._info()
+
+    def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Take one turn.
+
+        Args:
+            action: an element of the action space, a ``ToolCall``, an ``Answer``, ``{"name", "arguments"}``, or text in
+                text mode. A bad action is a turn that says what was wrong, never an exception.
+
+        Raises:
+            EpisodeOver: if the episode has ended, or none was begun.
+        """
+        result = drive(self.episode.step(self.interpret(action)), self.pool)
+        return self.observe_step(result)
+
+    def observe_step(self, result: StepResult) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """What ``step`` returns for what the episode's step came to."""
+        self._result = result
+        if self.render_mode == "human":
+            self._print(result)
+        return self._observation(), result.reward, result.terminated, result.truncated, self._info()
+
+    def render(self) -> Pixels | None:
+        """The newest picture with what was found on it, or at the end the final result, in a square frame.
+
+        Returns:
+            (512, 512, 3) uint8; None in ``human`` mode, which prints each turn as it is taken.
+        """
+        if self.render_mode != "rgb_array":
+            return None
+        return letterbox(self.episode.newest_picture().pixels, RENDER_SIDE)[0]
+
+    # --- beyond Gymnasium ---------------------------------------------------------------------------------------------
+
+    @property
+    def episode(self) -> Episode:
+        """The episode at hand.
+
+        Raises:
+            EpisodeOver: if none was begun.
+        """
+        if self._episode is None:
+            raise EpisodeOver("There is no episode yet: call reset() first.")
+        return self._episode
+
+    @property
+    def specs(self) -> list[Any]:
+        """The tools' specifications, in the order of the action space."""
+        return list(self._specs)
+
+    def action_masks(self) -> BoolArray:
+        """Which parts of a discrete action make sense now, as sb3-contrib's ``MaskablePPO`` asks.
+
+        Raises:
+            InvalidData: in another action mode than ``discrete``.
+        """
+        if self.action_mode != "discrete":
+            raise InvalidData(f"Expected action_mode='discrete' for action_masks(), but this is {self.action_mode!r}.")
+        return discrete_masks(self._specs, discrete_space(self._specs).nvec.tolist(), self.episode)
+
+    def interpret(self, action: Any) -> Action | Mapping[str, Any] | str | bytes:
+        """An element of the action space, or anything else that ``step`` takes, as the episode takes it."""
+        if isinstance(action, (ToolCall, Answer, Malformed, Mapping)):
+            return action
+        if self.action_mode == "text":
+            if isinstance(action, (str, bytes)):
+                return action
+            return Malformed("bad_action", f"Expected the text of a turn, but got {type(action).__name__}.")
+        if self.action_mode == "discrete":
+            return discrete_action(action, self._specs, self.episode, self.phrases)
+        return structured_action(action, self._specs, self.episode)
+
+    def metrics(self) -> dict[str, float]:
+        """The episode's own figures: its benchmark's metrics over this one sample, and what it cost."""
+        outcome, truth = self.episode.outcome, self.episode.truth
+        figures: dict[str, float] = {}
+        for name in self.metric_names:
+            metric = Entry(name, name).load()()
+            metric.update(outcome, truth)
+            figures |= metric.compute()
+        # Over one sample, how many there were and which figures do not apply is nothing to record.
+        figures = {
+            name: value
+            for name, value in figures.items()
+            if not name.endswith(("_n", "_failed")) and not math.isnan(value)
+        }
+        return figures | costs(self.episode)
+
+    def _sample(self, options: Mapping[str, Any]) -> Sample:
+        unknown = set(options) - {"index", "sample_id"}
+        if unknown or len(options) > 1:
+            raise InvalidData(f"Expected options to hold 'index' or 'sample_id', but got {sorted(options)}.")
+        if "sample_id" in options:
+            return self.dataset.find(options["sample_id"])
+        if "index" not in options:
+            return self.dataset.draw(self.np_random)
+        index, size = options["index"], self.dataset.size
+        whole = isinstance(index, (int, np.integer)) and not isinstance(index, bool)
+        if not whole or index < 0 or (size is not None and index >= size):
+            limit = "a whole number of at least 0" if size is None else f"a whole number from 0 to {size - 1}"
+            raise InvalidData(f"Expected options['index'] to be {limit}, but got {index!r}.")
+        return self.dataset.get(int(index))
+
+    def _observation(self) -> Observation:
+        return observe(self.episode, self._phrase_tokens, empty_observation(self._pictures))
+
+    def _info(self) -> dict[str, Any]:
+        episode, result = self.episode, self._result
+        turn = result.turn if result else None
+        info: dict[str, Any] = {
+            "sample_id": episode.sample_id,
+            "turn": episode.turns,
+            "query": episode.query,
+            "reply": turn.reply if turn else "",
+            "tool": tool_of(turn.action) if turn else None,
+            "error": error_record(turn.error) if turn else None,
+            "reward_terms": dict(result.reward_terms) if result else {},
+            "visual_tokens": episode.memory.tokens,
+        }
+        if episode.done:
+            info |= {
+                "metrics": self.metrics(),
+                "termination": episode.outcome.termination,
+                "outcome": outcome_record(episode.outcome),
+            }
+        if episode.problem is not None:
+            info["invalid"] = episode.problem
+        return info
+
+    def _print(self, result: StepResult) -> None:
+        action = result.turn.action
+        arguments = dict(action.arguments) if isinstance(action, ToolCall) else getattr(action, "text", "")
+        print(f"[{result.turn.index}] {tool_of(action) or 'malformed'} {arguments}")
+        print(f"    {result.turn.reply.rstrip()}\n    reward {result.reward:+.3f}")
+
+
+def _one_of(name: str, value: object, choices: tuple[Any, ...]) -> None:
+    if value not in choices:
+        raise InvalidData(f"Expected {name} to be one of {', '.join(map(repr, choices))}, but got {value!r}.")

@@ -1,0 +1,495 @@
+"""One episode as a sans-IO state machine.
+
+``Episode.step`` is a generator: it parses and validates an action, and where a tool needs a model it yields a list of
+expert requests and is sent as many results. It never calls a model, opens a socket, sleeps or reads a clock; a driver
+owns the waiting (``visenv.experts_pool.drive`` is the immediate one). All that an episode knows is one frozen
+``EpisodeState``, which a step replaces at its end: a step that is abandoned half-way leaves no trace.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import GeneratorType
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+
+from visenv.capabilities import ExpertFailure, Request, Result
+from visenv.errors import EpisodeOver, ExpertError, InvalidData
+from visenv.memory import Latest, MemoryPolicy, Seen, TokenRule, VisualMemory, token_rule
+from visenv.protocol import Dialect, get_dialect
+from visenv.protocol.messages import image_block, placeholder, text_block
+from visenv.protocol.prompt import system_prompt
+from visenv.tools.arguments import validate
+from visenv.tools.base import Tool, ToolContext, ToolError
+from visenv.types import (
+    Action,
+    Answer,
+    FloatArray,
+    Malformed,
+    Outcome,
+    Sample,
+    Termination,
+    ToolCall,
+    ToolSpec,
+    Truth,
+    Turn,
+)
+from visenv.workspace import Effect, Overlay, Picture, Workspace
+
+MAX_ANSWER = 10_000
+"""Characters in an answer."""
+MAX_ARGUMENTS = 100_000
+"""Characters of a call's arguments, as JSON."""
+MAX_KEPT_TEXT = 20_000
+"""Characters of a malformed turn that the conversation keeps."""
+
+Stepping: TypeAlias = Generator[list[Request], Sequence["Result | ExpertFailure"], "StepResult"]
+
+
+class Reward(Protocol):
+    """What an episode pays."""
+
+    bounds: tuple[float, float]
+    """The least and the most that one episode can pay in all."""
+
+    def turn(self, turn: Turn) -> dict[str, float]:
+        """What a turn pays, by term; charged for every turn."""
+        ...
+
+    def final(self, outcome: Outcome, truth: Truth) -> dict[str, float]:
+        """What the end pays, by term; charged once, unless the episode is invalid."""
+        ...
+
+
+@dataclass(frozen=True)
+class EpisodeConfig:
+    """The rules of an episode."""
+
+    tools: Mapping[str, Tool]
+    reward: Reward
+    max_turns: int = 10
+    token_budget: int | None = None
+    """Visual tokens that may be shown in all; None for no limit."""
+    memory: MemoryPolicy = field(default_factory=Latest)
+    tokens: TokenRule = field(default_factory=lambda: token_rule("qwen3_vl"))
+    dialect: str = "qwen3_vl"
+
+    def __post_init__(self) -> None:
+        for name, value in (("max_turns", self.max_turns), ("token_budget", self.token_budget)):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise InvalidData(f"Expected {name} to be a whole number of at least 1, but got {value!r}.")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture at its place in the conversation."""
+
+    key: int
+    picture: Picture
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message of the conversation."""
+
+    blocks: tuple[str | Shown, ...]
+    """What the environment says: text, and pictures at their places."""
+    answers: Turn | None = None
+    """The turn to which it is the reply; None for the task itself."""
+
+
+@dataclass(frozen=True)
+class EpisodeState:
+    """All that an episode knows between two steps."""
+
+    sample: Sample
+    workspace: Workspace
+    memory: VisualMemory
+    messages: tuple[Message, ...]
+    transcript: tuple[Turn, ...] = ()
+    termination: Termination | None = None
+    answer: str | None = None
+    problem: str | None = None
+    """Why the episode is invalid."""
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one step gives a trainer."""
+
+    turn: Turn
+    reward: float
+    reward_terms: dict[str, float]
+    terminated: bool
+    truncated: bool
+
+
+class Episode:
+    """One agent at work on one sample.
+
+    Args:
+        config: the rules.
+        sample: the images, the query, and the truth that only the reward gets to see.
+    """
+
+    def __init__(self, config: EpisodeConfig, sample: Sample) -> None:
+        self.config = config
+        self._state = self._begin(sample)
+
+    def _begin(self, sample: Sample) -> EpisodeState:
+        workspace = Workspace(sample.images)
+        pictures = [Picture(name, image) for name, image in workspace.images.items()]
+        memory, _ = VisualMemory(self.config.memory, self.config.tokens).show(_sizes(pictures))
+        blocks: list[str | Shown] = [f"Task: {sample.query}\n"]
+        for key, picture in enumerate(pictures):
+            blocks += [f"{picture.name} ({picture.size[0]}x{picture.size[1]}):\n", Shown(key, picture)]
+        return EpisodeState(sample, workspace, memory, (Message(tuple(blocks)),))
+
+    # --- looking ----------------------------------------------------------------------------------------------------
+
+    @property
+    def sample_id(self) -> str:
+        """The sample's identifier."""
+        return self._state.sample.sample_id
+
+    @property
+    def query(self) -> str:
+        """What is asked."""
+        return self._state.sample.query
+
+    @property
+    def workspace(self) -> Workspace:
+        """The named images and what was found on them."""
+        return self._state.workspace
+
+    @property
+    def memory(self) -> VisualMemory:
+        """What is in view, and what seeing has cost."""
+        return self._state.memory
+
+    @property
+    def transcript(self) -> tuple[Turn, ...]:
+        """The turns so far."""
+        return self._state.transcript
+
+    @property
+    def turns(self) -> int:
+        """Turns spent."""
+        return len(self._state.transcript)
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended."""
+        return self._state.termination is not None
+
+    @property
+    def problem(self) -> str | None:
+        """Why the episode is invalid; None if it is not."""
+        return self._state.problem
+
+    @property
+    def outcome(self) -> Outcome:
+        """What it has come to: all that rewards and metrics look at besides the truth."""
+        state = self._state
+        return Outcome(state.workspace.final, state.answer, state.termination, len(state.transcript))
+
+    @property
+    def truth(self) -> Truth:
+        """What it is scored against. For metrics and reports; no tool, expert or observation asks for it."""
+        return self._state.sample.truth
+
+    @property
+    def dialect(self) -> Dialect:
+        """How actions and replies are written."""
+        return get_dialect(self.config.dialect)
+
+    def pictures(self) -> list[Shown]:
+        """Every picture shown so far, oldest first."""
+        return [block for message in self._state.messages for block in message.blocks if isinstance(block, Shown)]
+
+    def visible(self) -> list[Picture]:
+        """The pictures in view, oldest first."""
+        keys = {seen.key for seen in self._state.memory.visible}
+        return [shown.picture for shown in self.pictures() if shown.key in keys]
+
+    def newest_picture(self) -> Picture:
+        """What to look at to see where the episode stands: the final result on ``img_0``, or the newest picture."""
+        final = self.workspace.final
+        if final is not None and self.done:
+            return Picture("final", self.workspace.root, Overlay(detections=final))
+        return self.pictures()[-1].picture
+
+    def messages(self) -> list[dict[str, Any]]:
+        """The conversation as a model sees it now: roles and content blocks, a placeholder for each archived picture.
+
+        Returns:
+            One ``{"role", "content"}`` a message, ``content`` a list of ``{"type": "text", "text"}`` and
+            ``{"type": "image", "image", "name"}`` blocks, ``image`` (H, W, 3) uint8.
+        """
+        specs = [tool.spec for tool in self.config.tools.values()]
+        system = system_prompt(specs, self.dialect, self.config.max_turns)
+        out = [{"role": "system", "content": [text_block(system)]}]
+        for message in self._state.messages:
+            content = [self._block(block) for block in message.blocks]
+            if message.answers is not None:
+                said = text_block(self._said(message.answers))
+                out.append({"role": "assistant", "content": [said]})
+                content = self.dialect.wrap_blocks(content)
+            out.append({"role": "user", "content": content})
+        return out
+
+    def _block(self, block: str | Shown) -> dict[str, Any]:
+        if isinstance(block, str):
+            return text_block(block)
+        picture = block.picture
+        if any(seen.key == block.key for seen in self._state.memory.visible):
+            return image_block(picture.name, picture.pixels)
+        return text_block(placeholder(picture.name, picture.is_visualisation))
+
+    def _said(self, turn: Turn) -> str:
+        """A turn as the agent wrote it, or as the dialect would write it."""
+        if turn.text is not None:
+            return turn.text
+        try:
+            return self.dialect.render(turn.action)
+        except InvalidData:
+            return repr(turn.action)[:MAX_KEPT_TEXT]
+
+    # --- stepping ---------------------------------------------------------------------------------------------------
+
+    def step(self, action: Action | Mapping[str, Any] | str | bytes, finish_reason: str | None = None) -> Stepping:
+        """Take one turn.
+
+        Args:
+            action: an action, ``{"name": …, "arguments": {…}}``, or a model's raw text, parsed in the dialect.
+            finish_reason: why the model stopped writing; ``"length"`` means that its text was cut.
+
+        Yields:
+            Lists of expert requests; the generator is to be sent as many results (or failures), in order.
+
+        Returns:
+            What the turn came to. A bad action is a turn like any other, never an exception.
+
+        Raises:
+            EpisodeOver: if the episode has ended, or has moved on while this step was waiting.
+        """
+        before = self._state
+        if before.termination is not None:
+            raise EpisodeOver(
+                f"The episode ended ({before.termination}) after {len(before.transcript)} turns: reset it."
+            )
+        text = _text(action)
+        parsed = self.dialect.parse(text, finish_reason) if text is not None else _plain(action)
+        parsed = _checked(parsed)
+        came: Effect | Malformed | ExpertError | None = None
+        if isinstance(parsed, ToolCall):
+            came = yield from self._call(parsed, written=text is not None)
+        elif isinstance(parsed, Malformed):
+            came = parsed
+        if self._state is not before:
+            raise EpisodeOver("The episode has moved on while this step was waiting: it was not taken.")
+        self._state, result = self._commit(before, parsed, came, text)
+        return result
+
+    def _call(self, call: ToolCall, written: bool) -> Generator[list[Request], Sequence[Result | ExpertFailure], Any]:
+        tool = self.config.tools.get(call.name)
+        if tool is None:
+            names = ", ".join(self.config.tools)
+            return Malformed("unknown_tool", f"There is no tool {call.name[:80]!r}. The tools are: {names}.")
+        state, dialect = self._state, self.dialect
+        context = ToolContext(
+            state.workspace,
+            state.sample.sample_id,
+            len(state.transcript) + 1,
+            self._write,
+            lambda size: dialect.frame.describe(size, self.config.tokens.resized(*size)),
+        )
+        try:
+            arguments = validate(tool.spec, call.arguments, state.workspace)
+            if written:
+                arguments = self._in_pixels(tool.spec, arguments)
+            running = tool.run(arguments, context)
+            return (yield from running) if isinstance(running, GeneratorType) else running
+        except ToolError as error:
+            return Malformed(error.code, error.message)
+        except ExpertError as error:
+            return error
+
+    def _in_pixels(self, spec: ToolSpec, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Points and boxes that a model wrote, in pixels of the image that the call names, or else of ``img_0``."""
+        workspace = self._state.workspace
+        named = [arguments[argument.name] for argument in spec.arguments if argument.kind == "image"]
+        size = workspace.images[named[0] if named else "img_0"].size
+        shown = self.config.tokens.resized(*size)
+        for argument in spec.arguments:
+            if argument.kind in ("point", "box"):
+                pixels = self.dialect.frame.to_pixels(arguments[argument.name], size, shown)
+                arguments = arguments | {argument.name: tuple(pixels.tolist())}
+        return arguments
+
+    def _write(self, found: FloatArray, size: tuple[int, int]) -> list[list[float]]:
+        """Coordinates in pixels of an image, as the dialect writes them."""
+        frame = self.dialect.frame
+        values = frame.from_pixels(found, size, self.config.tokens.resized(*size))
+        rows: list[list[float]] = (values.astype(int) if frame.whole else values.round(3)).tolist()
+        return rows
+
+    def _commit(
+        self, before: EpisodeState, action: Action, came: Effect | Malformed | ExpertError | None, text: str | None
+    ) -> tuple[EpisodeState, StepResult]:
+        index = len(before.transcript) + 1
+        error = came if isinstance(came, Malformed) else None
+        effect = came if isinstance(came, Effect) else None
+        workspace = before.workspace.after(effect) if effect else before.workspace
+        memory, archived = before.memory.turned(), _NOTHING
+        pictures = [part for part in effect.reply if isinstance(part, Picture)] if effect else []
+        if effect:
+            memory, archived = memory.show(_sizes(pictures))
+        termination = self._termination(action, came, index, memory)
+        blocks = self._reply(before, came, action, index, termination)
+        turn = Turn(
+            index=index,
+            action=action,
+            reply="".join(block if isinstance(block, str) else f"[image {block.picture.name}]" for block in blocks),
+            error=error,
+            shown=tuple(picture.name for picture in pictures),
+            archived=tuple(seen.name for seen in archived),
+            created=tuple(image.name for image in effect.images) if effect else (),
+            visual_tokens=memory.tokens,
+            cut=error is not None and error.code == "cut",
+            text=text if text is None else text[:MAX_KEPT_TEXT],
+        )
+        state = EpisodeState(
+            sample=before.sample,
+            workspace=workspace,
+            memory=memory,
+            messages=(*before.messages, Message(tuple(blocks), turn)),
+            transcript=(*before.transcript, turn),
+            termination=termination,
+            answer=action.text if isinstance(action, Answer) else None,
+            problem=str(came) if isinstance(came, ExpertError) else None,
+        )
+        self._forget(before, archived)
+        return state, self._paid(state, turn)
+
+    def _termination(self, action: Action, came: object, index: int, memory: VisualMemory) -> Termination | None:
+        if isinstance(came, ExpertError):
+            return "invalid"
+        if isinstance(action, Answer):
+            return "answer"
+        if index >= self.config.max_turns:
+            return "max_turns"
+        if self.config.token_budget is not None and memory.spent > self.config.token_budget:
+            return "token_budget"
+        return None
+
+    def _reply(
+        self, before: EpisodeState, came: object, action: Action, index: int, termination: Termination | None
+    ) -> list[str | Shown]:
+        blocks: list[str | Shown] = []
+        if isinstance(came, Effect):
+            key = before.memory.shown
+            for part in came.reply:
+                if isinstance(part, Picture):
+                    blocks += [Shown(key, part), "\n"]
+                    key += 1
+                else:
+                    blocks.append(f"{part}\n")
+        elif isinstance(came, Malformed):
+            blocks.append(f"Error ({came.code}): {came.message}\n")
+        elif isinstance(came, ExpertError):
+            blocks.append("A vision expert is not available: the episode ends here and does not count.\n")
+        left = self.config.max_turns - index
+        blocks.append(f"Turns left: {left}." if termination is None else f"The episode has ended: {termination}.")
+        return blocks
+
+    def _forget(self, before: EpisodeState, archived: Sequence[Seen]) -> None:
+        keys = {seen.key for seen in archived}
+        for message in before.messages:
+            for block in message.blocks:
+                if isinstance(block, Shown) and block.key in keys:
+                    block.picture.forget()
+
+    def _paid(self, state: EpisodeState, turn: Turn) -> StepResult:
+        if state.termination == "invalid":
+            return StepResult(turn, 0.0, {}, terminated=False, truncated=True)
+        terms = dict(self.config.reward.turn(turn))
+        if state.termination is not None:
+            outcome = Outcome(state.workspace.final, state.answer, state.termination, turn.index)
+            terms |= self.config.reward.final(outcome, state.sample.truth)
+        ended = state.termination is not None
+        return StepResult(turn, float(sum(terms.values())), terms, terminated=ended, truncated=False)
+
+    # --- state ------------------------------------------------------------------------------------------------------
+
+    def get_state(self) -> EpisodeState:
+        """Everything about the episode but its rules; frozen, so that it needs no copy, and picklable."""
+        return self._state
+
+    def set_state(self, state: EpisodeState) -> None:
+        """Go to a state that ``get_state`` gave; a step that is under way elsewhere is abandoned by it."""
+        self._state = state
+
+
+_NOTHING: tuple[Seen, ...] = ()
+
+
+def _sizes(pictures: Sequence[Picture]) -> list[tuple[str, tuple[int, int], bool]]:
+    return [(picture.name, picture.size, picture.is_visualisation) for picture in pictures]
+
+
+def _text(action: object) -> str | None:
+    if isinstance(action, bytes):
+        return action.decode("utf-8", errors="replace")
+    return _utf8(action) if isinstance(action, str) else None
+
+
+def _utf8(text: str) -> str:
+    """Replace what cannot be written as UTF-8 (lone surrogates)."""
+    return text.encode("utf-8", errors="replace").decode("utf-8")
+
+
+def _plain(action: object) -> Action:
+    if isinstance(action, (ToolCall, Answer, Malformed)):
+        return action
+    if not isinstance(action, Mapping):
+        expected = "a ToolCall, an Answer, or an object with 'name' and 'arguments'"
+        return Malformed("bad_action", f"Expected {expected}, but got {type(action).__name__}.")
+    name, arguments = action.get("name"), action.get("arguments", {})
+    if not isinstance(name, str) or not name:
+        return Malformed("missing_name", "Expected 'name' to be the name of a tool, or 'Answer'.")
+    if not isinstance(arguments, Mapping):
+        return Malformed("bad_arguments", f"Expected 'arguments' to be an object, but got {type(arguments).__name__}.")
+    if name == "Answer":
+        text = arguments.get("text", "")
+        return Answer(text) if isinstance(text, str) else Malformed("bad_arguments", "Expected 'text' to be a string.")
+    return ToolCall(name, arguments)
+
+
+def _checked(action: Action) -> Action:
+    """Bring an action into plain, bounded values: it is recorded, so it must be."""
+    if isinstance(action, Answer):
+        if not isinstance(action.text, str) or len(action.text) > MAX_ANSWER:
+            return Malformed("long_answer", f"Expected an answer of at most {MAX_ANSWER} characters.")
+        return replace(action, text=_utf8(action.text))
+    if not isinstance(action, ToolCall):
+        return action
+    if not isinstance(action.name, str) or not isinstance(action.arguments, Mapping):
+        return Malformed("bad_arguments", "Expected a tool's name and an object of arguments.")
+    try:
+        written = _utf8(json.dumps(dict(action.arguments), default=_json_value, ensure_ascii=False))
+    except (RecursionError, TypeError, ValueError):
+        return Malformed("bad_arguments", "Expected the arguments to be plain JSON values, not nested too deeply.")
+    if len(written) > MAX_ARGUMENTS:
+        expected = f"Expected arguments of at most {MAX_ARGUMENTS} characters as JSON"
+        return Malformed("too_large", f"{expected}, but got {len(written)}.")
+    return replace(action, name=_utf8(action.name), arguments=json.loads(written))
+
+
+def _json_value(value: object) -> object:
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
+    raise TypeError(type(value).__name__)

@@ -1,0 +1,260 @@
+"""The named images of one episode, their lineage, and the results attached to each.
+
+The workspace is what the environment remembers; what the agent sees of it is decided in ``visenv.memory``. It never
+changes: a tool returns an ``Effect``, and the workspace after it is another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from visenv.capabilities import Points, View
+from visenv.errors import InvalidData
+from visenv.geometry import scaling, translation
+from visenv.images import Provenance, RootPixels, draw_detections, draw_points, draw_windows, letterbox
+from visenv.spaces import SIDE, TILE
+from visenv.types import Detections, FloatArray, Pixels
+
+Maker: TypeAlias = Literal["input", "patch", "upscaled"]
+
+
+@dataclass(frozen=True, eq=False)
+class NamedImage:
+    """One image of an episode."""
+
+    name: str
+    pixels: Pixels
+    """(H, W, 3) uint8 RGB; of a patch, a view of its parent's pixels."""
+    provenance: Provenance
+    maker: Maker = "input"
+    parent: NamedImage | None = None
+    to_parent: FloatArray = field(default_factory=lambda: np.eye(3))
+    """(3, 3) maps pixels of this image to pixels of its parent."""
+    group: int = 0
+    """The turn that made it: images of one group were made together."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels."""
+        return self.pixels.shape[1], self.pixels.shape[0]
+
+    @cached_property
+    def root(self) -> NamedImage:
+        """The input image it was made from."""
+        return self.parent.root if self.parent else self
+
+    @cached_property
+    def to_root(self) -> FloatArray:
+        """(3, 3) maps pixels of this image to pixels of its root."""
+        return self.parent.to_root @ self.to_parent if self.parent else np.eye(3)
+
+    @cached_property
+    def depth(self) -> int:
+        """How many steps lie between this image and its root."""
+        return self.parent.depth + 1 if self.parent else 0
+
+    @cached_property
+    def split(self) -> bool:
+        """Whether it is a patch or was made from one."""
+        return self.maker == "patch" or (self.parent is not None and self.parent.split)
+
+    @cached_property
+    def window(self) -> FloatArray:
+        """(4,) the part of the root it shows: xyxy pixels of the root."""
+        width, height = self.size
+        corners = self.to_root @ np.array([[0.0, width], [0.0, height], [1.0, 1.0]])
+        return corners[:2].T.ravel()
+
+    @cached_property
+    def tile(self) -> Pixels:
+        """(TILE, TILE, 3) uint8: the image letterboxed, for contact sheets."""
+        return letterbox(self.pixels, TILE)[0]
+
+    def patch(self, name: str, box: tuple[int, int, int, int], group: int) -> NamedImage:
+        """A part of this image; its pixels are a view.
+
+        Args:
+            name: of the new image.
+            box: x0, y0, x1, y1 in whole pixels of this image, half-open.
+            group: the turn that makes it.
+        """
+        x0, y0, x1, y1 = box
+        step = f"crop:{x0},{y0},{x1},{y1}"
+        pixels = self.pixels[y0:y1, x0:x1]
+        return NamedImage(name, pixels, self.provenance.then(step), "patch", self, translation(x0, y0), group)
+
+    def upscaled(self, name: str, pixels: Pixels, factor: int, fingerprint: str, group: int) -> NamedImage:
+        """An enlarged version of this image.
+
+        Args:
+            name: of the new image.
+            pixels: (factor * H, factor * W, 3) uint8.
+            factor: how many times larger.
+            fingerprint: of the upscaler.
+            group: the turn that makes it.
+        """
+        provenance = self.provenance.then(f"x{factor}:{fingerprint}")
+        return NamedImage(name, pixels, provenance, "upscaled", self, scaling(1 / factor), group)
+
+
+@dataclass(frozen=True, eq=False)
+class Overlay:
+    """What is drawn over an image to make a visualisation; at most one field is set."""
+
+    detections: Detections | None = None
+    points: FloatArray | None = None
+    windows: tuple[tuple[str, tuple[int, int, int, int]], ...] = ()
+    """(label, (x0, y0, x1, y1)) of each patch."""
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """Something the agent is shown: an image, or a visualisation of results on it, drawn when first looked at."""
+
+    name: str
+    image: NamedImage
+    overlay: Overlay | None = None
+
+    @property
+    def is_visualisation(self) -> bool:
+        """Whether results are drawn on it; a visualisation cannot be named in a call."""
+        return self.overlay is not None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels."""
+        return self._canvas.size
+
+    @property
+    def _canvas(self) -> NamedImage:
+        """Results on an upscaled image are drawn on its parent."""
+        image = self.image
+        return image.parent if self.overlay and image.maker == "upscaled" and image.parent else image
+
+    @cached_property
+    def pixels(self) -> Pixels:
+        """(H, W, 3) uint8 RGB."""
+        canvas, overlay = self._canvas, self.overlay
+        if overlay is None:
+            return canvas.pixels
+        scale = np.eye(3) if canvas is self.image else self.image.to_parent
+        if overlay.points is not None:
+            return draw_points(canvas.pixels, overlay.points * scale[0, 0])
+        if overlay.detections is not None:
+            return draw_detections(canvas.pixels, _on_canvas(overlay.detections, scale, canvas.size))
+        boxes = np.array([box for _, box in overlay.windows], dtype=np.float64).reshape(-1, 4)
+        return draw_windows(canvas.pixels, boxes * scale[0, 0], [label for label, _ in overlay.windows])
+
+    @cached_property
+    def thumbnail(self) -> Pixels:
+        """(SIDE, SIDE, 3) uint8: the picture letterboxed, for observations."""
+        return letterbox(self.pixels, SIDE)[0]
+
+    def forget(self) -> None:
+        """Free the drawn pixels; they are drawn again if they are looked at again."""
+        self.__dict__.pop("pixels", None)
+        self.__dict__.pop("thumbnail", None)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {key: value for key, value in self.__dict__.items() if key not in ("pixels", "thumbnail")}
+
+
+def _on_canvas(detections: Detections, scale: FloatArray, size: tuple[int, int]) -> Detections:
+    if scale[0, 0] == 1:
+        return detections
+    masks = None if detections.masks is None else detections.masks.warp(scale, (size[1], size[0]))
+    return Detections(detections.boxes * scale[0, 0], masks, detections.scores, detections.labels)
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a tool did, to be applied when its turn is complete."""
+
+    reply: tuple[str | Picture, ...]
+    """The text and pictures of the observation, in order."""
+    images: tuple[NamedImage, ...] = ()
+    points: tuple[tuple[str, Points], ...] = ()
+    """Image name and the points found on it."""
+    detections: tuple[tuple[str, Detections], ...] = ()
+    """Image name and what was found on it."""
+    final: Detections | None = None
+    """The final result, if this tool sets it."""
+
+
+class Workspace:
+    """Named images, and for each the latest points and detections; and the final result, once there is one."""
+
+    def __init__(self, pictures: Iterable[Pixels]) -> None:
+        self.images: dict[str, NamedImage] = {}
+        self.points: dict[str, Points] = {}
+        self.detections: dict[str, Detections] = {}
+        self.final: Detections | None = None
+        for index, pixels in enumerate(pictures):
+            name = f"img_{index}"
+            self.images[name] = NamedImage(name, pixels, Provenance(RootPixels(pixels)))
+        if not self.images:
+            raise InvalidData("Expected at least one image, but got none.")
+
+    @property
+    def root(self) -> NamedImage:
+        """The first input image, in whose frame the final result stands."""
+        return self.images["img_0"]
+
+    def view(self, name: str, sample_id: str) -> View:
+        """An image as an expert gets it."""
+        image = self.images[name]
+        return View(image.pixels, image.provenance, name, image.root.name, image.to_root, sample_id)
+
+    def after(self, effect: Effect) -> Workspace:
+        """The workspace with what a tool did: a new one, which shares pixels and results with this one.
+
+        A later result of a kind on an image replaces the earlier one, also where nothing was found.
+        """
+        twin = object.__new__(Workspace)
+        twin.images, twin.points, twin.detections = dict(self.images), dict(self.points), dict(self.detections)
+        twin.final = self.final if effect.final is None else effect.final
+        for image in effect.images:
+            twin.images[image.name] = image
+            twin.points.pop(image.name, None)
+            twin.detections.pop(image.name, None)
+        for name, points in effect.points:
+            twin.points.pop(name, None)
+            if len(points.points):
+                twin.points[name] = points
+        for name, detections in effect.detections:
+            twin.detections.pop(name, None)
+            if len(detections):
+                twin.detections[name] = detections
+        return twin
+
+    def slots(self, count: int) -> list[NamedImage]:
+        """The images that fixed-size observations and actions can address: the inputs, then the newest of the others.
+
+        Args:
+            count: how many slots there are.
+        """
+        images = list(self.images.values())
+        if len(images) <= count:
+            return images
+        inputs = [image for image in images if image.maker == "input"][:count]
+        others = [image for image in images if image.maker != "input"]
+        return inputs + others[len(others) - (count - len(inputs)) :]
+
+
+def usable(detections: Detections) -> Detections:
+    """Drop what must not be stored: boxes that are not finite or have no area, and empty masks."""
+    boxes = detections.boxes
+    keep = np.isfinite(boxes).all(axis=1) & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    if detections.masks is not None:
+        keep &= detections.masks.areas > 0
+    if keep.all():
+        return detections
+    index = np.flatnonzero(keep)
+    labels = None if detections.labels is None else tuple(detections.labels[i] for i in index)
+    masks = None if detections.masks is None else detections.masks[index]
+    return Detections(boxes[index], masks, detections.scores[index], labels)
