@@ -1,7 +1,7 @@
 """Queries as programs over a scene: what they mean, when they are clear, and how they are said.
 
-A program is data. ``evaluate`` says which objects it is about; ``is_clear`` whether every comparison that decides so has
-a margin that a viewer can see, so that any sensible reading of the words gives the same objects; ``render`` puts it into
+A program is data. ``evaluate`` says which objects it is about; ``is_clear`` whether every comparison that decides so
+has a margin that a viewer can see, so that any sensible reading gives the same objects; ``render`` puts it into
 words. Here are those that look at what a thing is; ``comparisons`` has those that compare things with each other.
 """
 
