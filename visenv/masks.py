@@ -310,6 +310,8 @@ class Masks:
         """N read-only (h, w) bool arrays, each mask inside its box; (0, 0) where it is empty."""
         if self._crops is None:
             found = [codec.crop_of_counts(runs, self._shape[0]) for runs in self._runs()]
+            places = np.array([offset for _, offset in found], np.int64).reshape(-1, 2)
+            object.__setattr__(self, "_offsets", _frozen(places))
             object.__setattr__(self, "_crops", tuple(_frozen(crop) for crop, _ in found))
             return self.crops
         return self._crops
@@ -519,7 +521,16 @@ class Masks:
             >>> Masks.from_boxes([[0, 0, 2, 2]], (2, 2)).translate(3, 1, (4, 4)).boxes.tolist()
             [[3.0, 1.0, 4.0, 3.0]]
         """
-        return Masks.from_crops(self.crops, self.offsets + np.array([dx, dy], np.int64), size or self._shape)
+        shape = self._shape if size is None else codec.check_frame(size)
+        limits = np.array([shape[1], shape[0]] * 2)
+        boxes = self._int_boxes() + np.array([dx, dy, dx, dy], np.int64)
+        crops, offsets = list(self.crops), boxes[:, :2].copy()
+        cut = np.flatnonzero((boxes < 0).any(axis=1) | (boxes > limits).any(axis=1) | (self.areas == 0))
+        for i in cut.tolist():
+            x, y = offsets[i].tolist()
+            crop, offsets[i] = _tight(_clipped(crops[i], x, y, shape), (max(x, 0), max(y, 0)))
+            crops[i] = crop.copy()
+        return self._of_crops(shape, crops, offsets.tolist())
 
     def resize_nearest(self, size: Size) -> Masks:
         """Stretch to another frame by nearest neighbour, as OpenCV's ``INTER_NEAREST`` does.
@@ -568,6 +579,8 @@ class Masks:
         if stride is None:
             return self._warp_with_opencv(matrix, shape)
         (step_x, step_y), (from_x, from_y) = stride
+        if step_x == step_y == 1:
+            return self.translate(-from_x, -from_y, shape)
         crops, offsets = [], []
         for crop, (x0, y0, _, _) in zip(self.crops, self._int_boxes().tolist(), strict=True):
             # New pixel u shows old pixel step * u + from: the first inside the crop, then every step-th.
@@ -688,12 +701,12 @@ def _frozen(array: NDArray[Any]) -> NDArray[Any]:
 
 def _tight(frame: BoolArray, origin: tuple[int, int]) -> tuple[BoolArray, tuple[int, int]]:
     """The smallest view of a frame that holds all set pixels, and where it is."""
-    rows = np.flatnonzero(frame.any(axis=1))
-    if not rows.size:
+    rows = np.asarray(frame.any(axis=1))
+    if not rows.any():
         return np.zeros((0, 0), bool), (0, 0)
-    top, bottom = int(rows[0]), int(rows[-1]) + 1
-    columns = np.flatnonzero(frame[top:bottom].any(axis=0))
-    left, right = int(columns[0]), int(columns[-1]) + 1
+    top, bottom = int(rows.argmax()), len(rows) - int(rows[::-1].argmax())
+    columns = np.asarray(frame[top:bottom].any(axis=0))
+    left, right = int(columns.argmax()), len(columns) - int(columns[::-1].argmax())
     return frame[top:bottom, left:right], (origin[0] + left, origin[1] + top)
 
 

@@ -173,14 +173,7 @@ def box_of_counts(counts: Counts, height: int) -> tuple[int, int, int, int]:
         >>> box_of_counts(np.array([3, 2, 7]), 3)
         (1, 0, 2, 2)
     """
-    ends = np.cumsum(counts)[1::2]
-    if not ends.size:
-        return 0, 0, 0, 0
-    starts = ends - counts[1::2]
-    first, last = starts // height, (ends - 1) // height
-    if (first != last).any():
-        return int(first[0]), 0, int(last[-1]) + 1, height
-    return int(first[0]), int((starts % height).min()), int(last[-1]) + 1, int(((ends - 1) % height).max()) + 1
+    return _ones(counts, height)[2]
 
 
 def crop_of_counts(counts: Counts, height: int) -> tuple[BoolArray, tuple[int, int]]:
@@ -194,14 +187,13 @@ def crop_of_counts(counts: Counts, height: int) -> tuple[BoolArray, tuple[int, i
         (array([[ True],
                [ True]]), (1, 0))
     """
-    x0, y0, x1, y1 = box_of_counts(counts, height)
+    starts, lengths, (x0, y0, x1, y1) = _ones(counts, height)
     crop_height, crop_width = y1 - y0, x1 - x0
-    ends = np.cumsum(counts)[1::2]
-    starts = ends - counts[1::2]
     # A run crosses a column only where the crop is as tall as the frame, so that runs stay runs inside the crop.
-    inside = (starts // height - x0) * crop_height + starts % height - y0
-    runs = counts_of_runs(inside, inside + counts[1::2], crop_height * crop_width)
-    flat = np.repeat(np.arange(runs.size) % 2 == 1, runs)
+    columns, rows = np.divmod(starts, height)
+    inside = (columns - x0) * crop_height + rows - y0
+    runs = counts_of_runs(inside, inside + lengths, crop_height * crop_width)
+    flat = (np.arange(runs.size) & 1).astype(bool).repeat(runs)
     return np.ascontiguousarray(flat.reshape(crop_width, crop_height).T), (x0, y0)
 
 
@@ -227,6 +219,22 @@ def counts_of_crop(crop: BoolArray, offset: tuple[int, int], size: tuple[int, in
     starts = (starts // (rows + 1) + x) * height + starts % (rows + 1) + y
     ends = (ends // (rows + 1) + x) * height + ends % (rows + 1) + y
     return counts_of_runs(*_joined(ends, ends - starts), height * width)
+
+
+def _ones(counts: Counts, height: int) -> tuple[Counts, Counts, tuple[int, int, int, int]]:
+    """Starts and lengths of the runs of ones, and the tight box around them."""
+    lengths = counts[1::2]
+    ends = counts.cumsum()[1::2]
+    starts = ends - lengths
+    if not ends.size:
+        return starts, lengths, (0, 0, 0, 0)
+    left, right = int(starts[0]) // height, int(ends[-1] - 1) // height + 1
+    rows = starts % height
+    bottoms = rows + lengths
+    bottom = int(bottoms.max())
+    if bottom > height:
+        return starts, lengths, (left, 0, right, height)
+    return starts, lengths, (left, int(rows.min()), right, bottom)
 
 
 def _joined(ends: Counts, lengths: Counts) -> tuple[Counts, Counts]:
