@@ -91,9 +91,9 @@ def _word_f1(words: list[str], truth: list[str]) -> float:
 
 
 def _accepted(answers: str | Sequence[str]) -> list[str]:
-    accepted = [answers] if isinstance(answers, str) else list(answers)
-    if not accepted or not all(isinstance(answer, str) for answer in accepted):
-        raise InvalidData(f"Expected argument `answers` to be a text or some texts, but got {answers!r:.200}.")
+    accepted = [answers] if isinstance(answers, str) else answers
+    if not isinstance(accepted, Sequence) or not accepted or not all(isinstance(answer, str) for answer in accepted):
+        raise InvalidData(f"Expected argument `answers` to be a text or a list of texts, but got {answers!r:.200}.")
     return [normalize_answer(answer) for answer in accepted]
 
 
