@@ -43,7 +43,7 @@ class ReasonSegEnv(VisionToolEnv):
     | `progress` | (1,) float32 | 0 to 1 | turns spent, in parts of the turn limit |
 
     The columns of `memory_state` are: valid, visible, log2 of the scale, window in the root (4, parts of its sides), has
-    points, has boxes, log(1 + count), age in parts of the turn limit. `obs="features"` leaves the two pictures
+    points, has boxes, log(1 + count), age in parts of the turn limit. `obs="features"` leaves the pictures
     out. Full-size pictures and all text are in `env.unwrapped.episode.messages()`.
 
     ## Rewards

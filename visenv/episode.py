@@ -78,12 +78,13 @@ class EpisodeConfig:
     dialect: str = "qwen3_vl"
 
     def __post_init__(self) -> None:
+        get_dialect(self.dialect)
         for name, value in (("max_turns", self.max_turns), ("token_budget", self.token_budget)):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise InvalidData(f"Expected {name} to be a whole number of at least 1, but got {value!r}.")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Shown:
     """A picture at its place in the conversation."""
 
@@ -109,6 +110,8 @@ class EpisodeState:
     workspace: Workspace
     memory: VisualMemory
     messages: tuple[Message, ...]
+    visible: tuple[Shown, ...]
+    """The pictures in view, oldest first; ``memory.visible`` has what they cost."""
     transcript: tuple[Turn, ...] = ()
     termination: Termination | None = None
     answer: str | None = None
@@ -144,9 +147,11 @@ class Episode:
         pictures = [Picture(name, image) for name, image in workspace.images.items()]
         memory, _ = VisualMemory(self.config.memory, self.config.tokens).show(_sizes(pictures))
         blocks: list[str | Shown] = [f"Task: {sample.query}\n"]
-        for key, picture in enumerate(pictures):
-            blocks += [f"{picture.name} ({picture.size[0]}x{picture.size[1]}):\n", Shown(key, picture)]
-        return EpisodeState(sample, workspace, memory, (Message(tuple(blocks)),))
+        shown = [Shown(key, picture) for key, picture in enumerate(pictures)]
+        for block in shown:
+            width, height = block.picture.size
+            blocks += [f"{block.picture.name} ({width}x{height}):\n", block]
+        return EpisodeState(sample, workspace, memory, (Message(tuple(blocks)),), _kept(shown, memory))
 
     # --- looking ----------------------------------------------------------------------------------------------------
 
@@ -212,8 +217,7 @@ class Episode:
 
     def visible(self) -> list[Picture]:
         """The pictures in view, oldest first."""
-        keys = {seen.key for seen in self._state.memory.visible}
-        return [shown.picture for shown in self.pictures() if shown.key in keys]
+        return [shown.picture for shown in self._state.visible]
 
     def newest_picture(self) -> Picture:
         """What to look at to see where the episode stands: the final result on ``img_0``, or the newest picture."""
@@ -350,6 +354,8 @@ class Episode:
             memory, archived = memory.show(_sizes(pictures))
         termination = self._termination(action, came, index, memory)
         blocks = self._reply(before, came, action, index, termination)
+        pool = [*before.visible, *(block for block in blocks if isinstance(block, Shown))]
+        visible = _kept(pool, memory) if effect else before.visible
         turn = Turn(
             index=index,
             action=action,
@@ -367,12 +373,15 @@ class Episode:
             workspace=workspace,
             memory=memory,
             messages=(*before.messages, Message(tuple(blocks), turn)),
+            visible=visible,
             transcript=(*before.transcript, turn),
             termination=termination,
             answer=action.text if isinstance(action, Answer) else None,
             problem=str(came) if isinstance(came, ExpertError) else None,
         )
-        self._forget(before, archived)
+        for shown in before.visible:
+            if shown not in visible:
+                shown.picture.forget()
         return state, self._paid(state, turn)
 
     def _termination(self, action: Action, came: object, index: int, memory: VisualMemory) -> Termination | None:
@@ -406,13 +415,6 @@ class Episode:
         blocks.append(f"Turns left: {left}." if termination is None else f"The episode has ended: {termination}.")
         return blocks
 
-    def _forget(self, before: EpisodeState, archived: Sequence[Seen]) -> None:
-        keys = {seen.key for seen in archived}
-        for message in before.messages:
-            for block in message.blocks:
-                if isinstance(block, Shown) and block.key in keys:
-                    block.picture.forget()
-
     def _paid(self, state: EpisodeState, turn: Turn) -> StepResult:
         if state.termination == "invalid":
             return StepResult(turn, 0.0, {}, terminated=False, truncated=True)
@@ -432,6 +434,11 @@ class Episode:
     def set_state(self, state: EpisodeState) -> None:
         """Go to a state that ``get_state`` gave; a step that is under way elsewhere is abandoned by it."""
         self._state = state
+
+
+def _kept(shown: Sequence[Shown], memory: VisualMemory) -> tuple[Shown, ...]:
+    keys = {seen.key for seen in memory.visible}
+    return tuple(block for block in shown if block.key in keys)
 
 
 _NOTHING: tuple[Seen, ...] = ()

@@ -73,7 +73,8 @@ class NamedImage:
     @cached_property
     def tile(self) -> Pixels:
         """(TILE, TILE, 3) uint8: the image letterboxed, for contact sheets."""
-        return letterbox(self.pixels, TILE)[0]
+        enlarged = self.maker == "upscaled" and self.parent is not None
+        return self.parent.tile if enlarged and self.parent else letterbox(self.pixels, TILE)[0]
 
     def patch(self, name: str, box: tuple[int, int, int, int], group: int) -> NamedImage:
         """A part of this image; its pixels are a view.

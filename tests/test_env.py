@@ -1,0 +1,314 @@
+import copy
+import pickle
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+from stubs import BrightExpert, BrokenExpert, CountingReward, SquareDataset
+
+import visenv  # noqa: F401 - registers the ids
+from visenv.envs.reasonseg import ReasonSegEnv
+from visenv.errors import DatasetError, EpisodeOver, InvalidData, UnknownName
+from visenv.spaces import PHRASES, SLOTS, observation_space, phrase_candidates, token_ids, words
+from visenv.types import Answer, ToolCall
+
+GROUND = {"name": "PhraseToBoxMask", "arguments": {"images": ["img_0"], "phrase": "square"}}
+MERGE = {"name": "MergeBoxMask", "arguments": {"images": ["img_0"]}}
+SPLIT = {"name": "SplitImageIntoPatches", "arguments": {"patch_configs": {"img_0": 48}}}
+
+
+def make(**keywords):
+    defaults = {"dataset": SquareDataset(), "experts": BrightExpert(), "reward": CountingReward()}
+    return gym.make("VisHarness/ReasonSeg-v0", **(defaults | keywords))
+
+
+@pytest.mark.parametrize("mode", ["structured", "text", "discrete"])
+@pytest.mark.parametrize("obs", ["full", "features"])
+def test_gymnasium_accepts_it(mode, obs):
+    env = make(action_mode=mode, obs=obs, render_mode="rgb_array")
+    check_env(env.unwrapped)
+    pickle.loads(pickle.dumps(env)).reset(seed=1)
+    copy.deepcopy(env).reset(seed=1)
+
+
+def test_an_episode_through_gymnasium():
+    env = make()
+    obs, info = env.reset(seed=0, options={"index": 1})
+    assert obs in env.observation_space
+    assert info == {
+        "sample_id": "squares/1",
+        "turn": 0,
+        "query": "the bright square on the left",
+        "reply": "",
+        "tool": None,
+        "error": None,
+        "reward_terms": {},
+        "visual_tokens": 6,
+    }
+    obs, reward, terminated, truncated, info = env.step(GROUND)
+    assert (reward, terminated, truncated) == (-0.25, False, False)
+    assert info["tool"] == "PhraseToBoxMask"
+    assert obs["detections"][0, :4].tolist() == pytest.approx([11 / 96, 10 / 64, 31 / 96, 30 / 64])
+    assert obs["detections"][0, 4:].tolist() == pytest.approx([0.9, 0])
+    assert obs["detections"][1:].sum() == 0
+    env.step(MERGE)
+    obs, reward, terminated, truncated, info = env.step(Answer("found"))
+    assert (reward, terminated, truncated) == (0.75, True, False)
+    assert obs["detections"][0, 5] == 1
+    assert obs["progress"].tolist() == pytest.approx([0.3])
+    assert info["termination"] == "answer"
+    assert info["metrics"]["gIoU"] == 1.0
+    assert info["metrics"]["turns"] == 3.0
+    assert info["outcome"]["count"] == 1
+    assert info["outcome"]["masks"][0]["size"] == [64, 96]
+
+
+def test_the_memory_state_has_the_columns_that_the_docs_name():
+    env = make()
+    env.reset(seed=0, options={"index": 0})
+    env.step(SPLIT)
+    state = env.step(GROUND)[0]["memory_state"]
+    assert state.shape == (SLOTS, 11)
+    valid, visible, scale = state[:, 0], state[:, 1], state[:, 2]
+    assert valid.tolist() == [1] * 5 + [0] * 11
+    assert visible.sum() == 0  # only a visualisation is in view
+    assert scale.tolist() == [0] * 16
+    np.testing.assert_allclose(state[1, 3:7], [0, 0, 57 / 96, 57 / 64])
+    np.testing.assert_allclose(state[0, 7:], [0, 1, np.log(2), 2 / 10], rtol=1e-6)
+    np.testing.assert_allclose(state[1, 7:], [0, 0, 0, 1 / 10], rtol=1e-6)
+
+
+def test_the_picture_is_the_newest_in_view_and_zeros_where_none_is():
+    env = make()
+    obs, _ = env.reset(seed=0)
+    assert obs["image"].any()
+    obs = env.step({"name": "SuperResolution", "arguments": {"images": ["img_0"]}})[0]
+    assert not obs["image"].any()
+    assert obs["memory_images"].any()
+
+
+def test_the_same_seed_gives_the_same_bytes():
+    def play():
+        env = make()
+        env.action_space.seed(5)
+        record = [env.reset(seed=3)]
+        for _ in range(60):
+            *step, done, cut, info = env.step(env.action_space.sample())
+            record.append((*step, done, cut, info))
+            if done or cut:
+                record.append(env.reset())
+        return pickle.dumps(record)
+
+    assert play() == play()
+
+
+def test_options_ask_for_a_sample():
+    env = make()
+    assert env.reset(options={"index": 2})[1]["sample_id"] == "squares/2"
+    assert env.reset(options={"sample_id": "squares/0"})[1]["sample_id"] == "squares/0"
+    for bad in (
+        {"index": 3},
+        {"index": -1},
+        {"index": "1"},
+        {"index": True},
+        {"nope": 1},
+        {"index": 1, "sample_id": "a"},
+    ):
+        with pytest.raises(InvalidData, match="Expected options"):
+            env.reset(options=bad)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "error", "message"),
+    [
+        ({"dataset": "scense"}, UnknownName, "Did you mean 'scenes'"),
+        ({"dataset": 5}, InvalidData, "Expected dataset"),
+        ({"dataset": "scenes", "split": "tset"}, DatasetError, "tset"),
+        ({"dataset": "scenes", "difficulty": 9}, DatasetError, "9"),
+        ({"experts": "sam9"}, UnknownName, "Known"),
+        ({"toolset": "all"}, UnknownName, "Known"),
+        ({"toolset": []}, InvalidData, "at least one tool"),
+        ({"reward": "vis"}, UnknownName, "visharness"),
+        ({"action_mode": "words"}, InvalidData, "'structured', 'text', 'discrete'"),
+        ({"obs": "all"}, InvalidData, "obs"),
+        ({"memory": "first"}, InvalidData, "memory"),
+        ({"dialect": "qwen9"}, UnknownName, "qwen3_vl"),
+        ({"vlm": "gpt"}, UnknownName, "Known"),
+        ({"max_turns": 0}, InvalidData, "max_turns"),
+    ],
+)
+def test_bad_arguments_are_refused_at_once(keywords, error, message):
+    with pytest.raises(error, match=message):
+        make(**keywords)
+
+
+def test_a_render_mode_that_does_not_exist_is_refused():
+    with pytest.raises(InvalidData, match="rgb_array"):
+        ReasonSegEnv(render_mode="ascii")
+
+
+def test_stepping_needs_an_episode():
+    env = make().unwrapped
+    with pytest.raises(EpisodeOver, match="reset"):
+        env.step(GROUND)
+    env.reset(seed=0)
+    env.step(Answer(""))
+    with pytest.raises(EpisodeOver, match="ended"):
+        env.step(GROUND)
+
+
+def test_a_broken_expert_truncates_and_says_so():
+    env = make(experts=BrokenExpert())
+    env.reset(seed=0)
+    call = {"name": "PhraseToBoxMask", "arguments": {"images": ["img_0"], "phrase": "fail"}}
+    _, reward, terminated, truncated, info = env.step(call)
+    assert (reward, terminated, truncated) == (0.0, False, True)
+    assert "no more memory" in info["invalid"]
+    assert info["termination"] == "invalid"
+
+
+# --- structured mode ----------------------------------------------------------------------------------------------
+
+
+def test_structured_actions_name_images_by_slot():
+    env = make()
+    env.reset(seed=0)
+    slots = np.zeros(SLOTS, np.int8)
+    slots[[0, 9]] = 1  # there is no image in slot 9
+    info = env.step((0, {"images": slots, "phrase": "square"}))[4]
+    assert (info["tool"], info["error"]) == ("PhraseToBoxMask", None)
+    info = env.step((3, {"patch_configs": {"images": slots, "size": 48}}))[4]
+    assert info["error"] is None
+    assert len(env.unwrapped.episode.workspace.images) == 5
+    assert env.step((0, {"images": np.zeros(SLOTS, np.int8), "phrase": "a"}))[4]["error"]["code"] == "wrong_argument"
+    assert env.step((6, {"text": "done"}))[4]["termination"] == "answer"
+
+
+@pytest.mark.parametrize(
+    "action", [None, 3, (99, {}), (0, 5), ("a", {}), (0, {"images": None}), (2, {"mode": 9}), (1,)]
+)
+def test_a_bad_structured_action_is_a_transition(action):
+    env = make()
+    env.reset(seed=0)
+    info = env.unwrapped.step(action)[4]
+    assert info["error"]["code"] in ("bad_action", "missing_argument", "wrong_argument")
+
+
+# --- discrete mode ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def discrete():
+    env = make(action_mode="discrete").unwrapped
+    env.reset(seed=0, options={"index": 0})
+    return env
+
+
+def test_discrete_actions_ignore_what_the_tool_does_not_use(discrete):
+    a = discrete.step(np.array([0, 0, 0, 0, 0, 0]))[4]["reply"]
+    discrete.reset(seed=0, options={"index": 0})
+    b = discrete.step(np.array([0, 15, 0, 1, 3, 0]))[4]["reply"]  # slot 15 modulo one image is slot 0
+    assert a == b
+
+
+def test_phrases_are_the_query_its_words_and_a_fixed_vocabulary(discrete):
+    assert len(discrete.phrases) == PHRASES
+    assert discrete.phrases[0] == "the bright square on the left"
+    assert discrete.phrases[1:8] == ("the", "bright", "square", "on", "the", "left", "the")
+    assert discrete.phrases[8:] == SquareDataset.vocabulary
+    obs, _ = discrete.reset(seed=0)
+    for row, phrase in zip(obs["phrases"], discrete.phrases, strict=True):
+        np.testing.assert_array_equal(row, token_ids(phrase, len(row)))
+
+
+def test_a_slot_of_one_patch_means_the_patches_of_its_split(discrete):
+    discrete.step(np.array([3, 0, 0, 0, 0, 0]))  # 96 pixels in halves: 2 x 2 patches, the last row under 0.3 taken in
+    patches = [name for name in discrete.episode.workspace.images if name != "img_0"]
+    discrete.step(np.array([0, 1, 0, 0, 0, 0]))
+    assert list(discrete.episode.transcript[-1].action.arguments["images"]) == patches
+    discrete.step(np.array([5, 7, 0, 0, 0, 0]))
+    assert list(discrete.episode.transcript[-1].action.arguments["images"]) == [
+        name for name in patches if name in discrete.episode.workspace.detections
+    ]
+    assert discrete.episode.workspace.final is not None
+
+
+def test_action_masks_follow_the_episode(discrete):
+    nvec = discrete.action_space.nvec
+    masks = discrete.action_masks()
+    assert masks.shape == (nvec.sum(),)
+    assert masks.dtype == bool
+    assert masks[:7].tolist() == [True, True, False, True, True, False, True]
+    assert masks[7 : 7 + SLOTS].tolist() == [True] + [False] * 15
+    discrete.step(np.array([1, 0, 0, 0, 0, 0]))
+    assert discrete.action_masks()[2]
+    discrete.step(np.array([2, 0, 0, 0, 0, 0]))
+    assert discrete.action_masks()[5]
+    with pytest.raises(InvalidData, match="discrete"):
+        make().unwrapped.action_masks()
+
+
+@pytest.mark.parametrize("action", [None, [1, 2], np.zeros(6), np.array([9, 0, 0, 0, 0, 0]), "a", np.full(6, -1)])
+def test_a_bad_discrete_action_is_a_transition(discrete, action):
+    assert discrete.step(action)[4]["error"]["code"] == "bad_action"
+
+
+# --- text mode ----------------------------------------------------------------------------------------------------
+
+
+def test_text_mode_takes_any_text_and_tool_calls():
+    env = make(action_mode="text")
+    env.reset(seed=0)
+    answer = '<think></think><tool_call>{"name": "MergeBoxMask", "arguments": {"images": ["img_0"]}}</tool_call>'
+    assert env.step(answer)[4]["error"]["code"] == "no_boxes"
+    assert env.step("naïve \ud800 \x00")[4]["error"] is not None
+    assert env.step(ToolCall(**GROUND))[4]["error"] is None
+    assert env.unwrapped.step(7)[4]["error"]["code"] == "bad_action"
+    assert env.step("<think></think><answer>none</answer>")[4]["termination"] == "answer"
+
+
+# --- rendering ----------------------------------------------------------------------------------------------------
+
+
+def test_frames_have_one_size_and_show_the_results():
+    env = make(render_mode="rgb_array")
+    env.reset(seed=0, options={"index": 0})
+    before = env.render()
+    env.step(GROUND)
+    after = env.render()
+    assert before.shape == after.shape == (512, 512, 3)
+    assert (before != after).any()
+    env.step(MERGE)
+    env.step(Answer(""))
+    assert (env.render() != before).any()
+
+
+def test_human_mode_prints_the_turn(capsys):
+    env = make(render_mode="human")
+    env.reset(seed=0)
+    env.step(GROUND)
+    out = capsys.readouterr().out
+    assert "PhraseToBoxMask" in out
+    assert "reward -0.250" in out
+    assert env.render() is None
+
+
+# --- spaces -------------------------------------------------------------------------------------------------------
+
+
+def test_words_and_tokens():
+    assert words("The 2nd red-ish car's wheel!") == ["the", "2nd", "red-ish", "car's", "wheel"]
+    left, right = token_ids("left of right", 8), token_ids("right of left", 8)
+    assert sorted(left.tolist()) == sorted(right.tolist())
+    assert left.tolist() != right.tolist()
+    assert token_ids("a b c", 2).tolist() == token_ids("a b", 2).tolist()
+
+
+def test_a_query_without_words_still_has_candidates():
+    assert set(phrase_candidates("?!", ["car"])) == {"?!", "car"}
+    assert set(phrase_candidates("car", [])) == {"car"}
+
+
+def test_features_are_the_full_observation_without_the_pictures():
+    assert set(observation_space(True)) - set(observation_space(False)) == {"image", "memory_images"}

@@ -1,0 +1,94 @@
+import pickle
+
+import numpy as np
+import pytest
+
+from visenv.capabilities import Points
+from visenv.errors import InvalidData
+from visenv.masks import Masks
+from visenv.types import Detections
+from visenv.workspace import Effect, Overlay, Picture, Workspace, usable
+
+
+@pytest.fixture
+def workspace():
+    pixels = np.arange(60 * 80 * 3, dtype=np.uint32).astype(np.uint8).reshape(60, 80, 3)
+    return Workspace([pixels])
+
+
+def test_a_patch_is_a_view_of_its_parents_pixels(workspace):
+    patch = workspace.root.patch("img_0_r1_c1", (10, 20, 40, 50), 1)
+    assert np.shares_memory(patch.pixels, workspace.root.pixels)
+    assert patch.size == (30, 30)
+    np.testing.assert_array_equal(patch.window, [10, 20, 40, 50])
+
+
+def test_lineage_composes_down_to_the_root(workspace):
+    patch = workspace.root.patch("p", (10, 20, 40, 50), 1)
+    large = patch.upscaled("p_4x", np.zeros((120, 120, 3), np.uint8), 4, "f", 2)
+    inner = large.patch("p_4x_r1_c1", (40, 40, 80, 80), 3)
+    np.testing.assert_allclose(inner.to_root @ [0, 0, 1], [20, 30, 1])
+    np.testing.assert_allclose(inner.window, [20, 30, 30, 40])
+    assert (inner.depth, inner.split, large.split, workspace.root.split) == (3, True, True, False)
+    assert inner.root is workspace.root
+
+
+def test_provenance_follows_the_pixels_and_what_was_done_to_them(workspace):
+    twin = Workspace([workspace.root.pixels.copy()])
+    assert twin.root.provenance.key == workspace.root.provenance.key
+    one, other = (workspace.root.patch("p", box, 1).provenance.key for box in ((0, 0, 9, 9), (0, 0, 9, 8)))
+    assert one != other
+    ups = [workspace.root.upscaled("u", np.zeros((240, 320, 3), np.uint8), 4, f, 1).provenance.key for f in "ab"]
+    assert ups[0] != ups[1]
+
+
+def test_a_later_result_replaces_the_earlier_one_also_where_it_is_empty(workspace):
+    masks = Masks.from_boxes(np.array([[1.0, 1, 5, 5]]), (60, 80))
+    found = Detections(masks.boxes, masks)
+    before = workspace.after(
+        Effect((), detections=(("img_0", found),), points=(("img_0", Points(np.ones((1, 2)), np.ones(1))),))
+    )
+    nothing = Detections(np.zeros((0, 4)), Masks.empty((60, 80)))
+    after = before.after(Effect((), detections=(("img_0", nothing),)))
+    assert before.detections["img_0"] is found
+    assert "img_0" not in after.detections
+    assert "img_0" in after.points
+    assert workspace.detections == {}
+
+
+def test_what_must_not_be_stored_is_dropped():
+    masks = Masks.from_dense(np.stack([np.pad(np.ones((3, 3), bool), ((0, 5), (0, 5))), np.zeros((8, 8), bool)] * 2))
+    boxes = np.array([[0, 0, 3, 3], [0, 0, 3, 3], [0, np.nan, 3, 3], [3, 0, 3, 3]], dtype=float)
+    kept = usable(Detections(boxes, masks, np.array([0.9, 0.8, 0.7, 0.6]), ("a", "b", "c", "d")))
+    assert kept.boxes.tolist() == [[0, 0, 3, 3]]
+    assert kept.scores.tolist() == [0.9]
+    assert kept.labels == ("a",)
+
+
+def test_slots_hold_the_input_and_the_newest(workspace):
+    images = tuple(workspace.root.patch(f"p{i}", (0, 0, 9, 9), 1) for i in range(30))
+    many = workspace.after(Effect((), images=images))
+    assert [image.name for image in many.slots(4)] == ["img_0", "p27", "p28", "p29"]
+    assert len(workspace.slots(4)) == 1
+
+
+def test_a_workspace_needs_an_image():
+    with pytest.raises(InvalidData, match="at least one image"):
+        Workspace([])
+
+
+def test_results_on_an_enlarged_image_are_drawn_at_its_parents_size(workspace):
+    large = workspace.root.upscaled("img_0_4x", np.zeros((240, 320, 3), np.uint8), 4, "f", 1)
+    masks = Masks.from_boxes(np.array([[40.0, 40, 120, 120]]), (240, 320))
+    picture = Picture("v", large, Overlay(detections=Detections(masks.boxes, masks)))
+    assert picture.size == (80, 60)
+    changed = np.argwhere((picture.pixels != workspace.root.pixels).any(axis=2))
+    assert changed.min(axis=0).tolist() >= [0, 0]
+    assert {20, 25} <= set(changed[:, 0].tolist())
+
+
+def test_a_picture_pickles_without_what_was_drawn(workspace):
+    picture = Picture("v", workspace.root, Overlay(points=np.array([[5.0, 5.0]])))
+    drawn = picture.pixels.copy()
+    assert "pixels" not in pickle.loads(pickle.dumps(picture)).__dict__
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(picture)).pixels, drawn)
