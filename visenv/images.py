@@ -46,7 +46,7 @@ MAX_PIXELS = 80_000_000
 """The largest picture that is decoded unless told otherwise; below the size at which Pillow starts to warn."""
 
 # Formats whose decoders stay inside the process: no PostScript interpreter, no WMF renderer.
-_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "TGA")
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "TGA")
 _EXIF_ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -109,7 +109,8 @@ def load_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS, max_side: i
         (H, W, 3) uint8 RGB, contiguous and writable; never memory of ``source``.
 
     Raises:
-        InvalidImage: if it is missing, not a picture, broken, cut off, empty, too large, or its EXIF block unreadable.
+        InvalidImage: if it is missing, not a picture, broken, cut off, empty or too large, or its EXIF orientation is
+            nonsense. An EXIF block in which no orientation can be read counts as none, as in every viewer.
 
     Example:
         >>> load_image(np.array([[0, 257 * 200]], dtype=np.uint16))[0, :, 0].tolist()
