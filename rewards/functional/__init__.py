@@ -15,7 +15,7 @@ from visenv.rewards.functional.matching import (
     point_matches,
     precision_recall_f1,
 )
-from visenv.rewards.functional.regions import dice, mask_intersection_union, mask_iou
+from visenv.rewards.functional.regions import dice, fit_to_frame, mask_intersection_union, mask_iou
 from visenv.rewards.functional.text import exact_match, normalize_answer, token_f1
 from visenv.rewards.functional.turns import format_score
 
@@ -28,6 +28,7 @@ __all__ = [
     "dice",
     "exact_match",
     "f1_score",
+    "fit_to_frame",
     "format_score",
     "greedy_match",
     "hungarian_match",

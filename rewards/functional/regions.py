@@ -10,6 +10,9 @@ from pycocotools import mask as coco
 from visenv.errors import InvalidData
 from visenv.masks import Masks, as_masks
 
+RATIO_TOLERANCE = 0.01
+"""How far the aspect ratio of a prediction may be from its truth's in an evaluation, relatively (VisHarness)."""
+
 
 def mask_intersection_union(pred: Any, target: Any, ignore: Any = None) -> tuple[int, int]:
     """Pixels that two regions have in common, and pixels that either has.
@@ -113,6 +116,40 @@ def as_region(value: Any) -> Masks:
     if len(masks) and isinstance(value, Sequence) and isinstance(value[0], Mapping):
         return Masks.from_coco_rles(coco.merge(masks.to_coco_rles()))
     return masks.union()
+
+
+def fit_to_frame(
+    masks: Masks, frame: tuple[int, int], *, absolute: float | None = None, relative: float | None = None
+) -> Masks:
+    """Unite masks and stretch them to another frame by nearest neighbour, as OpenCV's ``INTER_NEAREST`` does.
+
+    Args:
+        masks: the prediction.
+        frame: (height, width) of the truth.
+        absolute: how far height / width of the two frames may be apart; any distance if left out.
+        relative: how far width / height may be off as a share of the truth's; any if left out.
+
+    Returns:
+        One mask over ``frame``.
+
+    Raises:
+        InvalidData: if the frames are further apart.
+
+    Example:
+        >>> fit_to_frame(Masks.from_boxes([[1, 1, 2, 2]], (2, 2)), (4, 4), relative=0.01).boxes.tolist()
+        [[2.0, 2.0, 4.0, 4.0]]
+    """
+    (height, width), (true_height, true_width) = masks.shape, frame
+    for apart, limit in (
+        (abs(height / width - true_height / true_width), absolute),
+        (abs((width / height) / (true_width / true_height) - 1.0), relative),
+    ):
+        if limit is not None and apart > limit:
+            raise InvalidData(
+                f"Expected a prediction of the shape of its truth, {true_height}x{true_width} (height x width), "
+                f"but got {height}x{width}, whose aspect ratio is {apart:.4f} off (at most {limit})."
+            )
+    return as_region(masks).resize_nearest(frame)
 
 
 def _regions(*values: Any) -> list[Masks]:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from visenv.errors import InvalidData
 from visenv.masks import Masks
-from visenv.rewards.functional.regions import as_region
+from visenv.rewards.functional.regions import RATIO_TOLERANCE, as_region, fit_to_frame
 from visenv.types import Detections, MaskTruth, Outcome
 
 
@@ -44,14 +44,15 @@ def measure_region(outcome: Outcome, truth: MaskTruth) -> Region:
     """Compare a final result with its target.
 
     Args:
-        outcome: its masks are united; no result is an empty region.
-        truth: target and ignored pixels, over the same frame.
+        outcome: its masks are united, and stretched by nearest neighbour if they are over another frame than the truth;
+            no result is an empty region.
+        truth: target and ignored pixels, over one frame.
 
     Returns:
         Pixel counts and what kind of sample it is. A target that lies wholly in ignored pixels is none.
 
     Raises:
-        InvalidData: if the result has boxes but no masks, or is over another frame.
+        InvalidData: if the result has boxes but no masks, or its aspect ratio is more than 1 % from the truth's.
     """
     target = None if truth.target is None else as_region(truth.target)
     ignore = None if truth.ignore is None else as_region(truth.ignore)
@@ -73,8 +74,6 @@ def _predicted(detections: Detections, target: Masks | None) -> Masks:
         raise InvalidData(
             "Expected a result with masks, to compare it with a mask, but got boxes alone: use BoxesTruth."
         )
-    if target is not None and detections.masks.shape != target.shape:
-        raise InvalidData(
-            f"Expected predicted masks over the frame {target.shape}, but got {detections.masks.shape}: resize first."
-        )
-    return as_region(detections.masks)
+    if target is None:
+        return as_region(detections.masks)
+    return fit_to_frame(detections.masks, target.shape, relative=RATIO_TOLERANCE)

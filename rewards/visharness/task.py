@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from visenv.errors import InvalidData
 from visenv.masks import Masks
 from visenv.rewards.functional.counting import REWARD_HIGH, REWARD_LOW, count_error, count_reward
-from visenv.rewards.functional.regions import as_region, mask_iou
+from visenv.rewards.functional.regions import as_region, fit_to_frame, mask_iou
 from visenv.rewards.functional.text import exact_match, token_f1
 
 NAN = float("nan")
@@ -58,7 +57,7 @@ def score_segmentation(
         return score_null(found is None and finished)
     if found is None:
         return MISSED
-    iou = mask_iou(fit_to_frame(found, region.shape), region, ignore)
+    iou = mask_iou(fit_to_frame(found, region.shape, absolute=TASK_RATIO_TOLERANCE), region, ignore)
     return TaskScore(scale_to_reward(iou), iou, iou=iou)
 
 
@@ -113,33 +112,3 @@ def score_null(right: bool) -> TaskScore:
 def scale_to_reward(score: float) -> float:
     """Map [0, 1] to [-3, 5]."""
     return 8.0 * score - 3.0
-
-
-def fit_to_frame(masks: Masks, frame: tuple[int, int], *, relative_tolerance: float | None = None) -> Masks:
-    """Unite masks and stretch them to a frame by nearest neighbour.
-
-    Args:
-        masks: the prediction.
-        frame: (height, width) of the truth.
-        relative_tolerance: how far width / height may be from the frame's as a share of it, which is how the evaluators
-            of VisHarness put it; None for what its task reward allows, height / width at most 0.05 apart.
-
-    Returns:
-        One mask over ``frame``.
-
-    Raises:
-        InvalidData: if the shapes are further apart.
-    """
-    (height, width), (true_height, true_width) = masks.shape, frame
-    if relative_tolerance is None:
-        apart = abs(height / width - true_height / true_width)
-        limit = TASK_RATIO_TOLERANCE
-    else:
-        apart = abs((width / height) / (true_width / true_height) - 1.0)
-        limit = relative_tolerance
-    if apart > limit:
-        raise InvalidData(
-            f"Expected a prediction of the shape of its truth, {true_height}x{true_width} (height x width), "
-            f"but got {height}x{width}, whose aspect ratio is {apart:.4f} off (at most {limit})."
-        )
-    return as_region(masks).resize_nearest(frame)

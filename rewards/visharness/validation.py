@@ -12,13 +12,11 @@ from visenv.masks import Masks
 from visenv.rewards.functional.boxes import check_boxes
 from visenv.rewards.functional.counting import count_reward
 from visenv.rewards.functional.matching import point_matches
-from visenv.rewards.functional.regions import mask_intersection_union
+from visenv.rewards.functional.regions import RATIO_TOLERANCE, fit_to_frame, mask_intersection_union
 from visenv.rewards.visharness.records import FinalResult, GroundTruth
-from visenv.rewards.visharness.task import NAN, fit_to_frame, scale_to_reward
+from visenv.rewards.visharness.task import NAN, scale_to_reward
 from visenv.types import FloatArray
 
-RATIO_TOLERANCE = 0.01
-"""How far the aspect ratio of a prediction may be from the original image's, relatively."""
 EDGE_TOLERANCE = 1e-4
 """How far a box may stick out of the prediction's frame, in pixels."""
 
@@ -98,7 +96,7 @@ def _segment(
     null = not valid_target.areas.any()
     found = empty
     if result is not None:
-        found = fit_to_frame(result.masks(frame), frame, relative_tolerance=RATIO_TOLERANCE)
+        found = fit_to_frame(result.masks(frame), frame, relative=RATIO_TOLERANCE)
     intersection, union = mask_intersection_union(found, valid_target, truth.ignore)
     iou = float(explicit_empty) if null else intersection / union
     return {
@@ -138,7 +136,7 @@ def _count_and_localize(points: FloatArray, result: FinalResult | None, size: tu
 def _boxes_at(result: FinalResult, size: tuple[int, int]) -> FloatArray:
     """The boxes of a result, scaled from the frame of its masks to (height, width)."""
     masks = result.masks(size)
-    fit_to_frame(masks, size, relative_tolerance=RATIO_TOLERANCE)
+    fit_to_frame(masks, size, relative=RATIO_TOLERANCE)
     height, width = masks.shape
     boxes = check_boxes(result.boxes, "final_bboxes")
     limits = np.array([width, height, width, height], dtype=np.float64)
