@@ -6,6 +6,7 @@ at an offset of its own. That is as varied as drawing them anew, and thousands o
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any
 
@@ -44,12 +45,8 @@ def _scatter(rng: np.random.Generator, image: Pixels, tone: FloatArray, contrast
         return
     low, high = profile.size
     places = rng.integers(0, (width, height), (number, 2))
-    reach = (
-        rng.uniform(0.2, 0.8, (number, 3, 2))
-        * rng.uniform(low, high, (number, 1, 1))
-        * rng.choice([-1, 1], (number, 3, 2))
-    )
-    shifts = rng.choice([-1.0, 1.0], number) * rng.uniform(1.0, 2.2, number) * contrast
+    reach = rng.uniform(-0.8, 0.8, (number, 3, 2)) * rng.uniform(low, high, (number, 1, 1))
+    shifts = np.copysign(rng.uniform(1.0, 2.2, number), rng.uniform(-1, 1, number)) * contrast
     colours = np.clip(tone * (1 + profile.saturation * rng.uniform(-1, 1, (number, 3))) + shifts[:, None], 0, 255)
     shapes = rng.integers(0, 3, number)
     corners = np.round(places[:, None, :] + reach).astype(np.int32)
@@ -66,19 +63,16 @@ def finish(rng: np.random.Generator, image: Pixels, profile: Profile) -> Pixels:
     """Light the finished drawing from one side, blur it, and add noise."""
     height, width = image.shape[:2]
     if profile.lighting:
-        angle, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0, profile.lighting)
-        xs = np.linspace(-1, 1, width) * np.cos(angle)
-        ys = np.linspace(-1, 1, height) * np.sin(angle)
-        fall = strength * 64 / max(abs(np.cos(angle)) + abs(np.sin(angle)), 1e-9)
-        gain = cv2.add(
-            np.broadcast_to(np.round(128 - strength * 32 + xs * fall), (height, width)).astype(np.float32),
-            np.repeat((ys * fall).astype(np.float32)[:, None], width, axis=1),
-            dtype=cv2.CV_8U,
-        )
+        angle, strength = rng.uniform(0, 2 * math.pi), rng.uniform(0, profile.lighting)
+        across, down = math.cos(angle), math.sin(angle)
+        fall = strength * 64 / (abs(across) + abs(down))
+        columns = 64 - strength * 16 + np.linspace(-across * fall, across * fall, width)
+        rows = 64 - strength * 16 + np.linspace(-down * fall, down * fall, height)
+        gain = np.rint(rows).astype(np.uint8)[:, None] + np.rint(columns).astype(np.uint8)
         image = _pixels(cv2.multiply(image, cv2.merge((gain,) * 3), scale=1 / 128))
     sigma = rng.uniform(*profile.blur)
     if sigma >= 0.3:
-        image = _pixels(cv2.GaussianBlur(image, (0, 0), sigma))
+        image = _pixels(cv2.GaussianBlur(image, (3, 3) if sigma < 0.7 else (5, 5), sigma))
     sigma = rng.uniform(*profile.noise)
     if sigma >= 0.5:
         weight = sigma / _NOISE_SIGMA

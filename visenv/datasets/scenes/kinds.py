@@ -6,6 +6,7 @@ gives smooth edges, an exact silhouette, and the parts, from one and the same ge
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate, pairwise
@@ -108,7 +109,7 @@ def _draw(
     factor = 4 if size < 24 else 3 if size < 40 else 2
     labels = _label_map(kind, size, rotation, aspect, factor)
     if pattern != "plain":
-        labels = _with_pattern(labels, kind, pattern, size * factor, rotation, phase)
+        labels = cv2.add(labels, _ink(pattern, labels, size * factor, rotation, phase)).astype(np.uint8, copy=False)
     coloured = _palette(kind.name, colour).take(labels).view(np.uint8).reshape(*labels.shape, 4)
     height, width = labels.shape[0] // factor, labels.shape[1] // factor
     rgba = cv2.resize(coloured, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
@@ -117,27 +118,27 @@ def _draw(
     return Drawing(rgba, mask, parts)
 
 
-# Labels: 0 nothing, 1 the edge, 2 the pattern's ink, 3 + i the part i.
-_NOTHING, _EDGE, _INK, _FIRST_PART = 0, 1, 2, 3
+# Labels: 0 nothing, 1 the edge, 2 + i the part i; 128 more where the pattern has ink.
+_EDGE, _FIRST_PART, _INKED = 1, 2, 128
 
 
 def _label_map(
     kind: Kind, size: float, rotation: float, aspect: float, factor: int, edges: bool = True
 ) -> NDArray[np.uint8]:
     """A map of labels, ``factor`` times the size asked for, each side a multiple of ``factor``."""
-    angle = np.radians(rotation)
-    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) * [[aspect], [1.0]]
+    cosine, sine = math.cos(math.radians(rotation)), math.sin(math.radians(rotation))
+    turn = np.array([[cosine * aspect, sine * aspect], [-sine, cosine]])
     points, stops = _STACKED[kind.name]
     turned = points @ turn
     low, high = turned.min(axis=0), turned.max(axis=0)
-    edge = float(np.clip(size / 50, 0.4, 1.5)) * factor
-    scale = (size * factor - edge) / float((high - low).max())
-    extent = (high - low) * scale + edge
-    sides = np.maximum(np.ceil(np.round(extent / factor, 6)), 1).astype(int) * factor
-    placed = (turned - (low + high) / 2) * scale + (sides - 1) / 2
-    fixed = np.round(placed * 16).astype(np.int32)
+    edge = min(max(size / 50, 0.4), 1.5) * factor
+    spans = (high - low).tolist()
+    scale = (size * factor - edge) / max(spans)
+    width, height = (max(1, math.ceil(round((span * scale + edge) / factor, 6))) * factor for span in spans)
+    shift = np.array([(width - 1) / 2, (height - 1) / 2]) - (low + high) * (scale / 2)
+    fixed = np.rint(turned * (scale * 16) + shift * 16).astype(np.int32)
     outlines = [fixed[start:stop] for start, stop in pairwise(stops)]
-    labels = np.zeros((int(sides[1]), int(sides[0])), dtype=np.uint8)
+    labels = np.zeros((height, width), dtype=np.uint8)
     thickness = max(1, round(edge))
     at = 0
     for index, part in enumerate(kind.parts):
@@ -159,27 +160,35 @@ _STACKED: dict[str, tuple[NDArray[np.float64], list[int]]] = {
 """All outlines of a kind, one after the other, and where each starts and stops."""
 
 
-def _with_pattern(
-    labels: NDArray[np.uint8], kind: Kind, pattern: str, size: float, rotation: float, phase: float
-) -> NDArray[np.uint8]:
-    angle = np.radians(rotation + (45 if pattern == "striped" else 0))
-    period = max(size * 0.2, 6.0)
-    cosine, sine = float(np.cos(angle)) / period, float(np.sin(angle)) / period
-    xs = np.arange(labels.shape[1], dtype=np.float32)
-    ys = np.arange(labels.shape[0], dtype=np.float32)[:, None]
-    u = _fraction(xs * cosine + (ys * sine + phase))
+def _ink(pattern: str, labels: NDArray[np.uint8], size: float, rotation: float, phase: float) -> NDArray[np.uint8]:
+    """Where a pattern has ink: ``_INKED``, elsewhere 0."""
+    angle = math.radians(rotation + (45 if pattern == "striped" else 0))
+    step = _PERIOD / max(size * 0.2, 6.0)
+    cosine, sine = math.cos(angle) * step, math.sin(angle) * step
+    height, width = labels.shape
+    middle = (_REPEATS / 2 + phase) * _PERIOD
+    x = middle - (cosine * width + sine * height) / 2
+    y = middle - (cosine * height - sine * width) / 2
+    place = np.array([[cosine, sine, x], [-sine, cosine, y]])
+    flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(_pattern(pattern), place, (width, height), flags=flags).astype(np.uint8, copy=False)
+
+
+_PERIOD, _REPEATS = 32, 10
+
+
+@cache
+def _pattern(pattern: str) -> NDArray[np.uint8]:
+    """Ten periods of a pattern both ways, more than fit across any object."""
+    u = (np.arange(_PERIOD) + 0.5) / _PERIOD
+    v = u[:, None]
     if pattern == "striped":
-        ink = u < 0.38
+        ink = np.broadcast_to(u < 0.38, (_PERIOD, _PERIOD))
+    elif pattern == "dotted":
+        ink = np.square(u - 0.5) + np.square(v - 0.5) < 0.085
     else:
-        v = _fraction(ys * cosine + (phase - xs * sine))
-        ink = np.square(u - 0.5) + np.square(v - 0.5) < 0.085 if pattern == "dotted" else (u < 0.5) ^ (v < 0.5)
-    table = np.zeros(256, dtype=bool)
-    table[[_FIRST_PART + i for i, part in enumerate(kind.parts) if part.fill == "main"]] = True
-    return np.where(table[labels] & ink, np.uint8(_INK), labels)
-
-
-def _fraction(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    return values - np.floor(values)
+        ink = (u < 0.5) ^ (v < 0.5)
+    return np.tile(ink.astype(np.uint8) * _INKED, (_REPEATS, _REPEATS))
 
 
 @cache
@@ -188,10 +197,13 @@ def _palette(name: str, colour: str) -> NDArray[np.uint32]:
     main = np.array(COLOURS[colour], dtype=np.float64)
     palette = np.zeros((256, 4), dtype=np.uint8)
     palette[:, :3] = main * _EDGE_SHADE
-    palette[_EDGE:, 3] = 255
-    palette[_INK, :3] = _PATTERN_INK[colour]
+    palette[_EDGE:_INKED, 3] = 255
     for index, part in enumerate(KINDS[name].parts):
         palette[_FIRST_PART + index, :3] = _fill(part.fill, main)
+    palette[_INKED:] = palette[:_INKED]
+    for index, part in enumerate(KINDS[name].parts):
+        if part.fill == "main":
+            palette[_INKED + _FIRST_PART + index, :3] = _PATTERN_INK[colour]
     return palette.view(np.uint32).reshape(-1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,16 +37,14 @@ def choose_items(rng: np.random.Generator, profile: Profile) -> list[Item]:
 
     One kind is twice as likely as the others, so that there is something to tell apart.
     """
-    kinds = rng.choice(profile.pool, _between(rng, profile.kinds), replace=False).tolist()
-    colours = rng.choice(tuple(COLOURS), _between(rng, profile.colours), replace=False).tolist()
+    kinds = _some(rng, profile.pool, _between(rng, profile.kinds))
+    colours = _some(rng, tuple(COLOURS), _between(rng, profile.colours))
     number = _between(rng, profile.count)
-    weights = np.ones(len(kinds))
-    weights[0] = 2.0
-    which = rng.choice(len(kinds), number, p=weights / weights.sum()).tolist()
+    which = np.maximum(rng.integers(-1, len(kinds), number), 0).tolist()
     hue = rng.integers(0, len(colours), number).tolist()
     low, high = profile.size
     sizes = np.round(np.exp(rng.uniform(np.log(low), np.log(high), number))).astype(int).tolist()
-    chances = rng.random((number, 4)).tolist()
+    chances = rng.random((number, 3)).tolist()
     turns = rng.uniform(-1, 1, number).tolist()
     patterns = rng.integers(1, len(PATTERNS), number).tolist()
 
@@ -54,7 +53,7 @@ def choose_items(rng: np.random.Generator, profile: Profile) -> list[Item]:
         items += _container(rng, profile, kinds, colours)
     for i in range(number):
         kind = KINDS[kinds[which[i]]]
-        large, patterned, placed, _ = chances[i]
+        large, patterned, placed = chances[i]
         size = _between(rng, profile.large_size) if large < profile.large else sizes[i]
         free = profile.free_rotation and kind.free_rotation
         items.append(
@@ -84,10 +83,10 @@ def _container(rng: np.random.Generator, profile: Profile, kinds: list[str], col
     low, high = profile.size
     size = min(round(rng.uniform(1.7, 2.3) * high), min(profile.canvas) // 2)
     return [
-        Item(str(rng.choice(hollow)), str(rng.choice(colours)), "plain", size, float(rng.uniform(-8, 8)), "free"),
+        Item(_some(rng, hollow, 1)[0], _some(rng, colours, 1)[0], "plain", size, float(rng.uniform(-8, 8)), "free"),
         Item(
-            str(rng.choice(kinds)),
-            str(rng.choice(colours)),
+            _some(rng, kinds, 1)[0],
+            _some(rng, colours, 1)[0],
             "plain",
             max(low, round(size * rng.uniform(0.36, 0.48))),
             float(rng.uniform(-1, 1) * profile.rotation),
@@ -130,7 +129,7 @@ def find_room(
         found = _first(corners, inside & (_hits(corners, side, boxes, 1) <= allowed))
         if found is not None:
             return found
-    corners = rng.integers(_MARGIN, (free_x + _MARGIN + 1, free_y + _MARGIN + 1), (_TRIES, 2))
+    corners = _MARGIN + (rng.random((_TRIES, 2)) * (free_x + 1, free_y + 1)).astype(np.int64)
     return _first(corners, _hits(corners, side, boxes, profile.gap) == 0)
 
 
@@ -167,6 +166,11 @@ def _first(corners: IntArray, good: np.ndarray[tuple[int, ...], np.dtype[np.bool
         return None
     x, y = corners[int(good.argmax())].tolist()
     return x, y
+
+
+def _some(rng: np.random.Generator, choices: Sequence[str], number: int) -> list[str]:
+    """So many different ones of the choices."""
+    return [choices[i] for i in rng.permutation(len(choices))[:number].tolist()]
 
 
 def _between(rng: np.random.Generator, bounds: tuple[int, int]) -> int:

@@ -65,11 +65,13 @@ class Select(Program):
 
     def evaluate(self, scene: Scene) -> Indices:
         """The objects meant."""
-        wanted = (self.kind, self.colour, self.pattern)
+        kind, colour, pattern = self.kind, self.colour, self.pattern
         return tuple(
             i
             for i, thing in enumerate(scene.objects)
-            if all(w in (None, g) for w, g in zip(wanted, (thing.kind, thing.colour, thing.pattern), strict=True))
+            if (kind is None or thing.kind == kind)
+            and (colour is None or thing.colour == colour)
+            and (pattern is None or thing.pattern == pattern)
         )
 
     def is_clear(self, scene: Scene) -> bool:

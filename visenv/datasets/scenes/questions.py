@@ -64,7 +64,7 @@ def _select(about: _About, simple: bool = False) -> Select:
     thing = about.thing
     known = {"kind": thing.kind, "colour": thing.colour, "pattern": thing.pattern}
     number = 3 if simple or about.difficulty == 0 else len(_ATTRIBUTES)
-    names = _ATTRIBUTES[int(about.rng.integers(number))]
+    names: tuple[str, ...] = _ATTRIBUTES[int(about.rng.integers(number))]
     if thing.pattern == "plain" and all(t.pattern == "plain" for t in about.scene.objects if t.kind == thing.kind):
         names = tuple(name for name in names if name != "pattern")
     return Select(**{name: known[name] for name in names})
@@ -139,8 +139,6 @@ _RELATIONS: tuple[RelationName, ...] = (
     "above",
     "below",
     "next to",
-    "next to",
-    "inside",
     "inside",
 )
 
@@ -154,8 +152,9 @@ def _relation(about: _About) -> Program | None:
         hollow = KINDS[about.scene.objects[anchor[0]].kind].hollow
         names = [name for name in _RELATIONS if hollow or name != "inside"]
         holding = [name for name in names if about.index in Relation(of, name, anchor[1]).evaluate(about.scene)]
+        close = [name for name in holding if name in ("next to", "inside")]
         if holding and len(of.evaluate(about.scene)) > 1:
-            return Relation(of, about.one_of(holding), anchor[1])
+            return Relation(of, about.one_of(close if close and about.chance(0.5) else holding), anchor[1])
     return None
 
 
@@ -304,7 +303,7 @@ def _search(
 ) -> Program | None:
     names = list(mixture)
     weights = np.array([mixture[name] for name in names], dtype=np.float64)
-    forms = rng.choice(len(names), _ROUNDS, p=weights / weights.sum()).tolist()
+    forms = np.searchsorted(weights.cumsum(), rng.random(_ROUNDS) * weights.sum(), side="right").tolist()
     for form in forms:
         for index in rng.integers(0, len(scene.objects), _TRIES).tolist():
             program = _FORMS[names[form]](_About(rng, scene, index, difficulty))

@@ -96,9 +96,9 @@ class _Canvas:
         self.boxes = np.concatenate([self.boxes, [[x, y, x + width, y + height]]])
 
     def _blend(self, rgba: NDArray[np.uint8], window: tuple[slice, slice]) -> None:
-        red, green, blue, alpha = cv2.split(rgba)
-        weight = alpha.astype(np.float32) / np.float32(255)
-        self.image[window] = cv2.blendLinear(cv2.merge((red, green, blue)), self.image[window], weight, 1 - weight)
+        colours = cv2.cvtColor(rgba, cv2.COLOR_RGBA2RGB)
+        weight = rgba[:, :, 3] * np.float32(1 / 255)
+        self.image[window] = cv2.blendLinear(colours, self.image[window], weight, 1 - weight)
 
     def scene(self) -> Scene:
         """What can be seen of what was painted."""
@@ -108,18 +108,13 @@ class _Canvas:
             seen = self.masks[index]
             if self.left[index] < self.full[index]:
                 seen = self.owners[y : box[3], x : box[2]] == index + 1
-            columns, rows = np.flatnonzero(seen.any(axis=0)), np.flatnonzero(seen.any(axis=1))
+            left, top, width, height = cv2.boundingRect(seen.view(np.uint8))
             objects.append(
                 SceneObject(
                     kind=item.kind,
                     colour=item.colour,
                     pattern=item.pattern,
-                    box=(
-                        float(x + columns[0]),
-                        float(y + rows[0]),
-                        float(x + columns[-1] + 1),
-                        float(y + rows[-1] + 1),
-                    ),
+                    box=(float(x + left), float(y + top), float(x + left + width), float(y + top + height)),
                     area=self.left[index],
                     visible=self.left[index] / self.full[index],
                 )

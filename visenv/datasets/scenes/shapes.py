@@ -24,11 +24,12 @@ def box(x0: float, y0: float, x1: float, y1: float) -> Outline:
 def ellipse(x: float, y: float, rx: float, ry: float, start: float = 0.0, stop: float = 360.0) -> Outline:
     """An ellipse, or the segment of one between two angles in degrees (0 points right, 90 down)."""
     whole = stop - start >= 360.0
-    angles = np.radians(np.linspace(start, stop, 36 if whole else 20, endpoint=not whole))
+    number = 12 + round(20 * max(rx, ry)) if whole else 20
+    angles = np.radians(np.linspace(start, stop, number, endpoint=not whole))
     return np.stack([x + rx * np.cos(angles), y + ry * np.sin(angles)], axis=1)
 
 
-def smooth(*points: tuple[float, float], rounds: int = 3) -> Outline:
+def smooth(*points: tuple[float, float], rounds: int = 2) -> Outline:
     """A closed curve near the given corners, by Chaikin's corner cutting (1974)."""
     curve = np.array(points, dtype=np.float64)
     for _ in range(rounds):
@@ -55,6 +56,6 @@ def star(points: int, outer: float, inner: float) -> Outline:
 
 def petals(number: int, reach: float, lobe: float) -> Outline:
     """A rosette: a closed curve whose radius swings ``number`` times around."""
-    angles = np.linspace(0, 2 * np.pi, 12 * number, endpoint=False)
+    angles = np.linspace(0, 2 * np.pi, 10 * number, endpoint=False)
     radius = reach * (1 - lobe + lobe * np.abs(np.cos(number * angles / 2)))
     return np.stack([radius * np.sin(angles), -radius * np.cos(angles)], axis=1)
