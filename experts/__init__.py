@@ -1,0 +1,1 @@
+"""Expert sets: ``classical`` (pixels only, no weights), ``oracle`` and ``noisy`` (given a source of truth)."""

@@ -1,0 +1,51 @@
+"""The classical expert: one object that perceives a view once and answers all that is asked about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from visenv.capabilities import (
+    CAPABILITIES,
+    GroundPhrase,
+    PointPhrase,
+    Request,
+    Result,
+    SegmentPrompts,
+    Upscaled,
+)
+from visenv.experts.classical import upscaler
+from visenv.experts.classical.grounder import ground
+from visenv.experts.classical.perception import Perceiver
+from visenv.experts.classical.pointer import point
+from visenv.experts.classical.segmenter import segment
+
+
+class Classical:
+    """Grounds, points, segments and upscales from pixels alone.
+
+    Args:
+        capacity: how many views' perceptions it remembers, at least 1. It changes speed, never a result.
+    """
+
+    name = "classical"
+    fingerprint = "classical-1"
+    capabilities = tuple(CAPABILITIES)
+    max_batch = 256
+    per_sample = False
+
+    def __init__(self, capacity: int = 32) -> None:
+        self.perceive = Perceiver(capacity)
+
+    def run(self, requests: Sequence[Request]) -> Sequence[Result]:
+        """Answer a batch; result ``i`` belongs to request ``i``; a view is perceived once."""
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request: Request) -> Result:
+        pixels = request.view.pixels
+        if isinstance(request, GroundPhrase):
+            return ground(self.perceive(request.view), request.phrase)
+        if isinstance(request, PointPhrase):
+            return point(self.perceive(request.view), request.phrase)
+        if isinstance(request, SegmentPrompts):
+            return segment(pixels, self.perceive(request.view), request.prompts)
+        return Upscaled(upscaler.upscale(pixels, request.factor), upscaler.FINGERPRINT)

@@ -1,0 +1,173 @@
+"""Everything the classical experts see in one image: objects with what they may be, and the background behind them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from visenv.capabilities import View
+from visenv.experts.classical.colour import NAMES, to_lab
+from visenv.experts.classical.foreground import Surface, fit_background, working_size
+from visenv.experts.classical.pattern import pattern_probabilities
+from visenv.experts.classical.regions import Region, colour_names, find_regions
+from visenv.experts.classical.shape import Bank, correlate, load_bank, polar_map
+from visenv.masks import Masks
+from visenv.types import BoolArray, IntArray, Pixels
+
+LEAST_SIDE = 10
+"""Working pixels of the longer side of a box below which an object is not recognised."""
+SHARPNESS = 22.0
+"""How fast the probability of a kind falls with its correlation."""
+HALF_BELIEVED = 0.80
+"""The correlation at which a silhouette is as likely to be a known kind as to be something else."""
+
+
+@dataclass(frozen=True, eq=False)
+class Percept:
+    """One object as it is perceived, in the frame of its view."""
+
+    box: tuple[float, float, float, float]
+    """xyxy pixels, half-open."""
+    area: float
+    """Pixels of its mask."""
+    kinds: dict[str, float]
+    """Probability of each known kind; what is missing to 1 is the probability of none of them."""
+    colours: dict[str, float]
+    """Probability of each colour name."""
+    patterns: dict[str, float]
+    """Probability of each pattern."""
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """The middle of the box, xy pixels."""
+        x0, y0, x1, y1 = self.box
+        return (x0 + x1) / 2, (y0 + y1) / 2
+
+    @property
+    def length(self) -> float:
+        """The longer side of the box, pixels."""
+        x0, y0, x1, y1 = self.box
+        return max(x1 - x0, y1 - y0)
+
+
+@dataclass(frozen=True, eq=False)
+class Perception:
+    """All that is perceived in one view."""
+
+    percepts: tuple[Percept, ...]
+    """Recognised or not, in reading order."""
+    masks: Masks
+    """One a percept, over the view's frame."""
+    surface: Surface
+    """The background."""
+
+
+class Perceiver:
+    """Perceives views, and remembers the newest few perceptions by the views' provenance.
+
+    Args:
+        capacity: how many perceptions are remembered, at least 1.
+    """
+
+    def __init__(self, capacity: int = 32) -> None:
+        self.capacity = capacity
+        self._memory: OrderedDict[str, Perception] = OrderedDict()
+
+    def __call__(self, view: View) -> Perception:
+        """What is seen in a view; equal provenance keys are looked at once while they are remembered."""
+        key = view.provenance.key
+        found = self._memory.get(key)
+        if found is None:
+            found = self._memory[key] = perceive(view.pixels)
+            if len(self._memory) > self.capacity:
+                self._memory.popitem(last=False)
+        self._memory.move_to_end(key)
+        return found
+
+
+def perceive(pixels: Pixels) -> Perception:
+    """Find and recognise the objects of an image.
+
+    Args:
+        pixels: (H, W, 3) uint8 RGB, of any size.
+    """
+    height, width = pixels.shape[:2]
+    size = working_size(width, height)
+    small = np.ascontiguousarray(pixels)
+    if size != (width, height):
+        small = np.asarray(cv2.resize(small, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    lab = to_lab(small)
+    surface = fit_background(lab)
+    regions = find_regions(small, lab, surface)
+    names = colour_names(small)
+    kinds = _recognise(regions, load_bank())
+    masks = _full_masks(regions, pixels, surface, size)
+    percepts = []
+    for region, probabilities, box, area in zip(regions, kinds, masks.boxes, masks.areas, strict=True):
+        h, w = region.mask.shape
+        window = (slice(region.y, region.y + h), slice(region.x, region.x + w))
+        percepts.append(
+            Percept(
+                (float(box[0]), float(box[1]), float(box[2]), float(box[3])),
+                float(area),
+                probabilities,
+                _colours(region, names[window]),
+                pattern_probabilities(region, lab[window]),
+            )
+        )
+    return Perception(tuple(percepts), masks, surface)
+
+
+def _recognise(regions: list[Region], bank: Bank) -> list[dict[str, float]]:
+    """Probabilities of the kinds of each region; none for what is too small to be recognised."""
+    known = [index for index, region in enumerate(regions) if max(region.mask.shape) >= LEAST_SIDE]
+    if not known:
+        return [{} for _ in regions]
+    scores = correlate(np.stack([polar_map(regions[index].mask) for index in known]), bank)
+    result: list[dict[str, float]] = [{} for _ in regions]
+    for index, row in zip(known, scores, strict=True):
+        weights = np.exp(SHARPNESS * (row - row.max()))
+        nothing = np.exp(SHARPNESS * (HALF_BELIEVED - row.max()))
+        probabilities = weights / (weights.sum() + nothing)
+        result[index] = {bank.names[k]: float(probabilities[k]) for k in np.flatnonzero(probabilities > 0.01)}
+    return result
+
+
+def _colours(region: Region, names: IntArray) -> dict[str, float]:
+    """Probabilities of colour names: the shares of its hue's pixels, or of all its pixels if it has no hue."""
+    seen = region.hued if region.hue >= 0 else region.mask
+    counts = np.bincount(names[seen].ravel(), minlength=len(NAMES)).astype(float)
+    if region.hue >= 0:
+        return {NAMES[region.hue]: 1.0}
+    shares = counts / max(counts.sum(), 1)
+    return {NAMES[index]: float(shares[index]) for index in np.flatnonzero(shares > 0.02)}
+
+
+def _full_masks(regions: list[Region], pixels: Pixels, surface: Surface, size: tuple[int, int]) -> Masks:
+    """Masks at the view's own resolution."""
+    height, width = pixels.shape[:2]
+    if size == (width, height):
+        crops = [region.mask for region in regions]
+        offsets = np.array([(region.x, region.y) for region in regions], dtype=np.int64).reshape(-1, 2)
+        return Masks.from_crops(crops, offsets, (height, width))
+    full_crops, full_offsets = [], []
+    sx, sy = width / size[0], height / size[1]
+    for region in regions:
+        h, w = region.mask.shape
+        x0, y0 = int(region.x * sx), int(region.y * sy)
+        x1, y1 = min(int(np.ceil((region.x + w) * sx)), width), min(int(np.ceil((region.y + h) * sy)), height)
+        full_crops.append(_enlarge(region, (x0, y0, x1, y1), (sx, sy)))
+        full_offsets.append((x0, y0))
+    return Masks.from_crops(full_crops, np.array(full_offsets, dtype=np.int64).reshape(-1, 2), (height, width))
+
+
+def _enlarge(region: Region, box: tuple[int, int, int, int], scale: tuple[float, float]) -> BoolArray:
+    x0, y0, x1, y1 = box
+    xs = ((np.arange(x0, x1) + 0.5) / scale[0] - 0.5 - region.x).astype(np.float32)
+    ys = ((np.arange(y0, y1) + 0.5) / scale[1] - 0.5 - region.y).astype(np.float32)
+    map_x, map_y = np.meshgrid(xs, ys)
+    soft = cv2.remap(region.mask.astype(np.float32), map_x, map_y, cv2.INTER_LINEAR, borderValue=0.0)
+    return np.asarray(soft > 0.5)

@@ -1,0 +1,78 @@
+"""The expert set ``oracle``: answers every request with the truth, for tests and upper bounds.
+
+Source: the role of an oracle in VisHarness-like environments is ours; nothing here looks at pixels or phrases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from visenv.capabilities import (
+    CAPABILITIES,
+    GroundPhrase,
+    PointPhrase,
+    Points,
+    Request,
+    Result,
+    SegmentPrompts,
+    Upscaled,
+)
+from visenv.experts.truth_view import (
+    FindSample,
+    choose_masks,
+    enlarge,
+    interior_points,
+    truth_in_view,
+)
+
+
+class Oracle:
+    """Knows every sample's truth, and says it whatever the phrase.
+
+    Args:
+        find: from a sample's identifier to the sample.
+    """
+
+    name = "oracle"
+    fingerprint = "oracle-1"
+    capabilities = tuple(CAPABILITIES)
+    max_batch = 256
+    per_sample = True
+
+    def __init__(self, find: FindSample) -> None:
+        self.find = find
+
+    def run(self, requests: Sequence[Request]) -> Sequence[Result]:
+        """Answer a batch; result ``i`` belongs to request ``i``.
+
+        Returns:
+            ``GroundPhrase``: the targets that the view shows. ``PointPhrase``: the deepest pixel of each.
+            ``SegmentPrompts``: the target under, or nearest to, each prompt, as all three candidates.
+            ``Upscale``: every pixel repeated.
+        """
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request: Request) -> Result:
+        if not isinstance(request, (GroundPhrase, PointPhrase, SegmentPrompts)):
+            return Upscaled(enlarge(request.view.pixels, request.factor), self.fingerprint)
+        seen = truth_in_view(self.find, request.view)
+        if isinstance(request, GroundPhrase):
+            return seen
+        assert seen.masks is not None
+        if isinstance(request, PointPhrase):
+            return Points(interior_points(seen.masks), np.ones(len(seen)))
+        return choose_masks(seen.masks, request.prompts)
+
+
+def make(find: FindSample) -> list[Oracle]:
+    """The expert set ``oracle``.
+
+    Args:
+        find: from a sample's identifier to the sample, such as a data set's ``find``.
+
+    Returns:
+        One expert that answers every capability.
+    """
+    return [Oracle(find)]

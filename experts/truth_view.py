@@ -1,0 +1,210 @@
+"""The truth of a sample as one named image of its episode shows it: shared by ``oracle`` and ``noisy``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+
+from visenv.capabilities import Candidates, Prompt, View
+from visenv.errors import InvalidData
+from visenv.masks import Masks
+from visenv.types import BoolArray, BoxesTruth, Detections, FloatArray, IntArray, MaskTruth, Pixels, PointsTruth, Sample
+
+FindSample: TypeAlias = Callable[[str], Sample]
+"""From a sample's identifier to the sample: a data set's ``find``."""
+
+POINT_RADIUS = 1
+"""Half the side, in root pixels and without the middle one, of the box that stands for a point truth."""
+
+
+def truth_in_view(find: FindSample, view: View) -> Detections:
+    """The targets of a view's sample that the view shows, in the view's own frame.
+
+    A pixel of the view belongs to a target if the root pixel under its centre does. So cropping keeps masks as they
+    are, and enlarging by a whole factor repeats each pixel: taking every n-th pixel gives the truth back exactly.
+
+    Args:
+        find: where the sample comes from.
+        view: the image; its ``to_root`` may scale, shift, mirror and rotate.
+
+    Returns:
+        One detection a target that has a pixel in the view, in the truth's order, with score 1.
+
+    Raises:
+        InvalidData: if the sample's truth is no mask, box or point, or if ``to_root`` is no invertible (3, 3) matrix.
+    """
+    sample = find(view.sample_id)
+    width, height = view.size
+    if view.root != "img_0":
+        return no_detections(height, width)
+    masks, boxes = root_targets(sample)
+    columns, rows = _root_grid(view)
+    crops: list[BoolArray] = []
+    offsets: list[tuple[int, int]] = []
+    kept: list[int] = []
+    for index, (crop, offset) in enumerate(zip(masks.crops, masks.offsets, strict=True)):
+        found = _resample(np.asarray(crop), np.asarray(offset), columns, rows)
+        if found is not None:
+            crops.append(found[0])
+            offsets.append(found[1])
+            kept.append(index)
+    seen = Masks.from_crops(crops, np.asarray(offsets, dtype=np.int64).reshape(-1, 2), (height, width))
+    if boxes is None:
+        return Detections(seen.boxes, masks=seen)
+    return Detections(_boxes_in_view(boxes[kept], view), masks=seen, labels=_labels(sample, kept))
+
+
+def root_targets(sample: Sample) -> tuple[Masks, FloatArray | None]:
+    """A sample's targets over ``img_0``: their masks, and their boxes where the truth states them.
+
+    Raises:
+        InvalidData: if the truth is an answer, which has no place in the image.
+    """
+    height, width = sample.image.shape[:2]
+    truth = sample.truth
+    if isinstance(truth, MaskTruth):
+        return truth.target[np.flatnonzero(truth.target.areas)], None
+    if isinstance(truth, BoxesTruth):
+        boxes = np.asarray(truth.boxes, dtype=np.float64).reshape(-1, 4)
+        return _box_masks(boxes, (height, width)), boxes
+    if isinstance(truth, PointsTruth):
+        pixels = np.floor(np.asarray(truth.points, dtype=np.float64).reshape(-1, 2))
+        pixels = np.clip(pixels, 0, [width - 1, height - 1])
+        boxes = np.concatenate([pixels - POINT_RADIUS, pixels + POINT_RADIUS + 1], axis=1)
+        return _box_masks(boxes, (height, width)), None
+    raise InvalidData(
+        f"Expected a mask, box or point truth to show, but sample {sample.sample_id!r} has {type(truth).__name__}: "
+        "use other experts for this task."
+    )
+
+
+def interior_point(mask: BoolArray) -> tuple[int, int]:
+    """The pixel of a mask that lies deepest inside it, as (x, y); ties go to the first in reading order.
+
+    Args:
+        mask: (h, w), with at least one pixel set.
+    """
+    depth = cv2.distanceTransform(np.pad(mask.astype(np.uint8), 1), cv2.DIST_L2, 5)
+    y, x = np.unravel_index(int(np.argmax(depth)), depth.shape)
+    return int(x) - 1, int(y) - 1
+
+
+def interior_points(masks: Masks) -> FloatArray:
+    """The deepest pixel's centre of each mask: (N, 2) xy."""
+    points = np.zeros((len(masks), 2))
+    for index, (crop, offset) in enumerate(zip(masks.crops, masks.offsets, strict=True)):
+        points[index] = np.add(interior_point(np.asarray(crop)), offset) + 0.5
+    return points
+
+
+def choose_masks(masks: Masks, prompts: tuple[Prompt, ...]) -> Candidates:
+    """For each prompt the mask it means, three times over with score 1; no candidate where there is no mask at all.
+
+    A box means the mask of the best overlap with it; points mean the mask nearest to all the positive ones
+    (under them, if one is), the smallest of several.
+    """
+    chosen = tuple(masks[np.repeat(_meant(masks, prompt), 3 if len(masks) else 0)] for prompt in prompts)
+    return Candidates(chosen, tuple(np.ones(len(each)) for each in chosen))
+
+
+def enlarge(pixels: Pixels, factor: int) -> Pixels:
+    """Every pixel repeated ``factor`` times along both axes.
+
+    Raises:
+        InvalidData: if the factor is below 1.
+    """
+    if factor < 1:
+        raise InvalidData(f"Expected an upscaling factor of at least 1, but got {factor}.")
+    return np.ascontiguousarray(pixels.repeat(factor, axis=0).repeat(factor, axis=1))
+
+
+def no_detections(height: int, width: int) -> Detections:
+    """Nothing found in an image of that size."""
+    return Detections(np.zeros((0, 4)), masks=Masks.empty((height, width)), scores=np.zeros(0))
+
+
+def _meant(masks: Masks, prompt: Prompt) -> IntArray:
+    if len(masks) == 0:
+        return np.zeros(0, dtype=np.int64)
+    if prompt.box is not None:
+        overlap = masks.iou(Masks.from_boxes(np.asarray(prompt.box, dtype=np.float64).reshape(1, 4), masks.shape))[:, 0]
+        if overlap.max() > 0:
+            return np.array([int(np.argmax(overlap))])
+        positives = np.asarray(prompt.box, dtype=np.float64).reshape(2, 2).mean(axis=0, keepdims=True)
+    else:
+        labels = np.ones(len(prompt.points)) if prompt.labels is None else np.asarray(prompt.labels)
+        positives = np.asarray(prompt.points, dtype=np.float64).reshape(-1, 2)[labels.reshape(-1) > 0]
+    distances = np.zeros(len(masks))
+    for index, (crop, offset) in enumerate(zip(masks.crops, masks.offsets, strict=True)):
+        ys, xs = np.nonzero(np.asarray(crop))
+        for x, y in np.floor(positives) - np.asarray(offset):
+            distances[index] += float(np.hypot(xs - x, ys - y).min())
+    order = np.lexsort((np.arange(len(masks)), masks.areas, distances))
+    return order[:1]
+
+
+def _box_masks(boxes: FloatArray, shape: tuple[int, int]) -> Masks:
+    """Whole pixels that the boxes touch, clipped to the image; a box outside of it keeps its place, empty."""
+    height, width = shape
+    limits = np.array([width, height, width, height])
+    outer = np.concatenate([np.floor(boxes[:, :2] + 1e-9), np.ceil(boxes[:, 2:] - 1e-9)], axis=1)
+    outer = np.clip(outer, 0, limits).astype(np.int64)
+    crops = [np.ones((max(y1 - y0, 0), max(x1 - x0, 0)), dtype=bool) for x0, y0, x1, y1 in outer]
+    return Masks.from_crops(crops, outer[:, :2], shape)
+
+
+def _labels(sample: Sample, kept: list[int]) -> tuple[str, ...] | None:
+    labels = sample.truth.labels if isinstance(sample.truth, BoxesTruth) else None
+    return None if labels is None else tuple(labels[index] for index in kept)
+
+
+def _boxes_in_view(boxes: FloatArray, view: View) -> FloatArray:
+    from_root = np.linalg.inv(np.asarray(view.to_root, dtype=np.float64))
+    corners = boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
+    mapped = corners @ from_root[:2, :2].T + from_root[:2, 2]
+    width, height = view.size
+    inside = np.concatenate([mapped.min(axis=1), mapped.max(axis=1)], axis=1)
+    return np.clip(inside, 0, [width, height, width, height])
+
+
+def _root_grid(view: View) -> tuple[IntArray, IntArray]:
+    """Root column and row under the centre of each pixel of a view: broadcastable to (H, W)."""
+    to_root = np.asarray(view.to_root, dtype=np.float64)
+    if to_root.shape != (3, 3) or not np.isfinite(to_root).all() or abs(np.linalg.det(to_root)) < 1e-12:
+        raise InvalidData(f"Expected an invertible (3, 3) transform to the root, but got {to_root!r}.")
+    width, height = view.size
+    xs = np.arange(width)[None, :] + 0.5
+    ys = np.arange(height)[:, None] + 0.5
+    if to_root[0, 1] == 0 and to_root[1, 0] == 0:
+        columns, rows = to_root[0, 0] * xs + to_root[0, 2], to_root[1, 1] * ys + to_root[1, 2]
+    else:
+        columns = to_root[0, 0] * xs + to_root[0, 1] * ys + to_root[0, 2]
+        rows = to_root[1, 0] * xs + to_root[1, 1] * ys + to_root[1, 2]
+    return np.floor(columns).astype(np.int64), np.floor(rows).astype(np.int64)
+
+
+def _resample(
+    crop: BoolArray, offset: IntArray, columns: IntArray, rows: IntArray
+) -> tuple[BoolArray, tuple[int, int]] | None:
+    """One mask's crop as a view shows it, with its offset there; None if nothing of it is in view."""
+    height, width = crop.shape
+    in_x = (columns >= offset[0]) & (columns < offset[0] + width)
+    in_y = (rows >= offset[1]) & (rows < offset[1] + height)
+    if columns.shape[0] == 1:
+        hit_x, hit_y = np.flatnonzero(in_x[0]), np.flatnonzero(in_y[:, 0])
+        if hit_x.size == 0 or hit_y.size == 0:
+            return None
+        found = crop[np.ix_(rows[hit_y, 0] - offset[1], columns[0, hit_x] - offset[0])]
+    else:
+        inside = in_x & in_y
+        hit_x, hit_y = np.flatnonzero(inside.any(axis=0)), np.flatnonzero(inside.any(axis=1))
+        if hit_x.size == 0:
+            return None
+        window = (slice(hit_y[0], hit_y[-1] + 1), slice(hit_x[0], hit_x[-1] + 1))
+        at_x = np.clip(columns[window] - offset[0], 0, width - 1)
+        at_y = np.clip(rows[window] - offset[1], 0, height - 1)
+        found = crop[at_y, at_x] & inside[window]
+    return (found, (int(hit_x[0]), int(hit_y[0]))) if found.any() else None
