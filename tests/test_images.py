@@ -166,7 +166,7 @@ def exif_jpeg(block):
 
 def test_exif_orientation_of_the_wrong_type_is_refused():
     with pytest.raises(InvalidImage, match="orientation from 1 to 8"):
-        load_image(exif_jpeg(b"II*\0\x08\0\0\0\x01\0\x12\x01\x02\0\x04\0\0\0abc\0"))
+        load_image(exif_jpeg(b"II*\0\x08\0\0\0\x01\0\x12\x01\x02\0\x04\0\0\0abc\0" + b"\0" * 4))
 
 
 @pytest.mark.parametrize("block", [b"garbage", b"II*\0\xff\xff\xff\xff", b"II*\0\x08\0\0\0\x05\0\x12\x01\x03\0"])
