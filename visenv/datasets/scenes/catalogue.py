@@ -302,12 +302,7 @@ _CATALOGUE = (
         (
             Part("stem", (smooth((-0.2, -0.1), (0.2, -0.1), (0.26, 0.95), (-0.26, 0.95)),), "cream"),
             Part("cap", (ellipse(0, 0.08, 0.95, 0.95, 180, 360),)),
-            Part(
-                "spots",
-                (ellipse(-0.4, -0.3, 0.14, 0.12), ellipse(0.1, -0.55, 0.15, 0.12), ellipse(0.5, -0.2, 0.13, 0.11)),
-                "cream",
-                False,
-            ),
+            Part("gills", (ellipse(0, 0.06, 0.93, 0.15),), "cream"),
         ),
     ),
     Kind(
@@ -478,7 +473,7 @@ _CATALOGUE = (
             Part("band", (box(-0.85, 0.25, 0.85, 0.6),), "shade"),
             Part(
                 "jewels",
-                (ellipse(-0.5, 0.42, 0.1, 0.1), ellipse(0, 0.42, 0.1, 0.1), ellipse(0.5, 0.42, 0.1, 0.1)),
+                tuple(polygon((x - 0.1, 0.42), (x, 0.3), (x + 0.1, 0.42), (x, 0.54)) for x in (-0.5, 0.0, 0.5)),
                 "cream",
                 False,
             ),

@@ -179,5 +179,8 @@ class Either(Program):
     def phrase(self, rng: np.random.Generator) -> NounPhrase:
         """The noun phrase that says it: of one each, or of several each."""
         first, second = self.first.phrase(rng), self.second.phrase(rng)
+        if len(second.before) < len(first.before):
+            # "The red mugs and keys" may mean red keys; "the keys and red mugs" does not.
+            first, second = second, first
         both = None if first.plural is None or second.plural is None else f"{first.plural} and {second.plural}"
         return NounPhrase(f"{first.singular} and every {second.singular}", both)

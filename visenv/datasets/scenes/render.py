@@ -9,11 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visenv.datasets.scenes.backgrounds import background, finish
-from visenv.datasets.scenes.kinds import draw_object
+from visenv.datasets.scenes.kinds import Drawing, draw_object, vary
 from visenv.datasets.scenes.layout import Item, choose_items, find_room
 from visenv.datasets.scenes.profiles import Profile
 from visenv.datasets.scenes.scene import Scene, SceneObject
 from visenv.types import BoolArray, Pixels
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How an object was drawn: enough to draw it again."""
+
+    item: Item
+    corner: tuple[int, int]
+    """The x and y of its left top pixel."""
+    aspect: float
+    phase: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +34,8 @@ class RenderedScene:
     image: Pixels
     """(H, W, 3) uint8 RGB."""
     scene: Scene
+    placements: tuple[Placement, ...]
+    """How each object was drawn, in the order of painting."""
     owners: NDArray[np.int16]
     """(H, W): 1 + the index of the object whose pixel it is, 0 for the background."""
 
@@ -51,7 +64,21 @@ def render_scene(rng: np.random.Generator, profile: Profile) -> RenderedScene:
     canvas = _Canvas(background(rng, profile), profile)
     for item in choose_items(rng, profile):
         canvas.paint(rng, item)
-    return RenderedScene(finish(rng, canvas.image, profile), canvas.scene(), canvas.owners)
+    return RenderedScene(finish(rng, canvas.image, profile), canvas.scene(), tuple(canvas.placements), canvas.owners)
+
+
+def draw_item(item: Item, aspect: float, phase: float) -> Drawing:
+    """The drawing of an item, without its parts."""
+    return draw_object(
+        item.kind,
+        item.size,
+        item.rotation,
+        item.colour,
+        item.pattern,
+        aspect=aspect,
+        phase=phase,
+        with_parts=False,
+    )
 
 
 class _Canvas:
@@ -61,7 +88,7 @@ class _Canvas:
         self.image = image
         self.profile = profile
         self.owners = np.zeros(image.shape[:2], dtype=np.int16)
-        self.items: list[Item] = []
+        self.placements: list[Placement] = []
         self.masks: list[BoolArray] = []
         self.full: list[int] = []
         self.left: list[int] = []
@@ -69,7 +96,8 @@ class _Canvas:
 
     def paint(self, rng: np.random.Generator, item: Item) -> None:
         """Paint an object where there is room for it; without room, or where it would hide too much, leave it out."""
-        drawing = draw_object(item.kind, item.size, item.rotation, item.colour, item.pattern, rng, with_parts=False)
+        aspect, phase = vary(rng)
+        drawing = draw_item(item, aspect, phase)
         height, width = drawing.mask.shape
         corner = find_room(rng, item.place, (width, height), self.boxes, self.profile)
         if corner is None:
@@ -79,17 +107,15 @@ class _Canvas:
         owners = self.owners[window]
         covered = owners[drawing.mask]
         if covered.any():
-            losses = np.bincount(covered, minlength=len(self.items) + 1)[1:]
+            losses = np.bincount(covered, minlength=len(self.placements) + 1)[1:]
             remaining = np.array(self.left) - losses
-            if (losses[losses > 0].size) and (remaining < self.profile.least_visible * np.array(self.full))[
-                losses > 0
-            ].any():
+            if ((remaining < self.profile.least_visible * np.array(self.full)) & (losses > 0)).any():
                 return
             self.left = remaining.tolist()
-        owners[drawing.mask] = len(self.items) + 1
+        owners[drawing.mask] = len(self.placements) + 1
         self._blend(drawing.rgba, window)
         area = int(np.count_nonzero(drawing.mask))
-        self.items.append(item)
+        self.placements.append(Placement(item, corner, aspect, phase))
         self.masks.append(drawing.mask)
         self.full.append(area)
         self.left.append(area)
@@ -103,8 +129,8 @@ class _Canvas:
     def scene(self) -> Scene:
         """What can be seen of what was painted."""
         objects = []
-        for index, (item, box) in enumerate(zip(self.items, self.boxes.tolist(), strict=True)):
-            x, y = box[0], box[1]
+        for index, (placement, box) in enumerate(zip(self.placements, self.boxes.tolist(), strict=True)):
+            item, (x, y) = placement.item, placement.corner
             seen = self.masks[index]
             if self.left[index] < self.full[index]:
                 seen = self.owners[y : box[3], x : box[2]] == index + 1
