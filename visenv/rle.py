@@ -8,6 +8,7 @@ models, and pycocotools trusts what it is given, so that everything is checked h
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -48,14 +49,12 @@ def check_frame(size: Any) -> tuple[int, int]:
     for side in size:
         if isinstance(side, (bool, np.bool_)) or not isinstance(side, (int, float, np.integer, np.floating)):
             raise InvalidData(f"{expected}, but got {_brief(size)}.")
-        if not np.isfinite(side) or side != int(side) or side < 1:
+        if not 1 <= side < math.inf or side != int(side):
             raise InvalidData(f"{expected}, but got {_brief(size)}.")
         sides.append(int(side))
     height, width = sides
     if height * width > MAX_PIXELS:
-        raise InvalidData(
-            f"Expected a frame of at most {MAX_PIXELS} pixels, but got {height} x {width}: resize it first."
-        )
+        raise InvalidData(f"Expected a frame of at most {MAX_PIXELS} pixels, but got {_brief(size)}: resize it first.")
     return height, width
 
 
@@ -267,7 +266,10 @@ def _plain_counts(raw: Any, total: int) -> Counts:
 def _brief(value: Any) -> str:
     if isinstance(value, Mapping):
         return f"a dict with the keys {sorted(str(key)[:20] for key in list(value)[:6])}"
-    text = repr(value) if isinstance(value, (int, float, bool, type(None))) else ""
-    if isinstance(value, (str, bytes, list, tuple)) and len(value) <= 8:
-        text = repr(value)
-    return f"{text[:80]} ({type(value).__name__})" if text else f"a {type(value).__name__}"
+    is_short = isinstance(value, (str, bytes, list, tuple)) and len(value) <= 8
+    shown = is_short or isinstance(value, (int, float, type(None)))
+    try:
+        text = f"{repr(value)[:80]} " if shown else ""
+    except ValueError:  # Python refuses to write out an int of thousands of digits.
+        text = ""
+    return f"{text}({type(value).__name__})" if text else f"a {type(value).__name__}"

@@ -101,10 +101,11 @@ def _spans(side: int, patch_size: int, overlap: float, min_remainder: float) -> 
 
 
 def _cells(side: int, patch_size: int, min_remainder: float) -> int:
+    share = _share("min_remainder", min_remainder)
     whole, rest = divmod(side, patch_size)
     if whole == 0:
         return 1
-    return whole + 1 if rest and rest >= patch_size * _share("min_remainder", min_remainder) else whole
+    return whole + 1 if rest and rest >= patch_size * share else whole
 
 
 def _whole(name: str, value: Any) -> int:
