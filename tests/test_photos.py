@@ -98,6 +98,7 @@ def test_counted_by_eye():
     counts = {phrase: len(entry["points"]) for phrases in POINTS.values() for phrase, entry in phrases.items()}
     assert counts["coins"] == 24
     assert counts["coins in the bottom row"] == 6
+    assert counts["words in the paragraph"] == 41
     assert counts["pedestrians"] == 4
     assert counts["lights that glare"] == 7
     assert counts["buttons on the sleeve"] == 4
