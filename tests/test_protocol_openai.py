@@ -107,3 +107,12 @@ def test_calls_read_back(name, arguments, thought):
 def test_the_rules_and_replies_need_no_tags():
     assert "<" not in OpenAI().help()
     assert OpenAI().wrap_reply("two dogs") == "two dogs"
+
+
+def test_arguments_nested_without_end_are_malformed():
+    nested: dict[str, object] = {}
+    for _ in range(100_000):
+        nested = {"a": nested}
+    parsed = parse(message(call(arguments=nested)))
+    assert isinstance(parsed, Malformed)
+    assert parsed.code == "bad_json"

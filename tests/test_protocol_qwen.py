@@ -258,6 +258,11 @@ def test_any_text_is_an_action_that_renders_without_an_error(text, dialect):
         assert parse_turn(get_dialect(dialect).render(action, strict=True), dialect) == action
 
 
+@given(st.binary(max_size=60) | st.text(max_size=60), st.sampled_from(["qwen3_vl", "qwen3_5", "openai"]))
+def test_any_bytes_and_characters_are_an_action(turn, dialect):
+    assert isinstance(parse_turn(turn, dialect), (ToolCall, Answer, Malformed))
+
+
 @pytest.mark.parametrize(
     ("dialect", "action"),
     [
