@@ -2,6 +2,7 @@
 
 import json
 import logging
+import pickle
 from pathlib import Path
 
 import cv2
@@ -134,6 +135,14 @@ def test_samples_of_every_family_and_split(there, family, split):
 def has_null(split, names):
     files = (DATA / "reasonseg" / split).glob("*.json")
     return any(file.stem.partition("-")[0] in names and '"shapes": []' in file.read_text() for file in files)
+
+
+@pytest.mark.parametrize("family", ["reasonseg", "refcount"])
+def test_data_sets_pickle(there, family):
+    data = make(family)
+    copied = pickle.loads(pickle.dumps(data))
+    assert copied.sample_ids == data.sample_ids
+    np.testing.assert_array_equal(copied.get(0).image, data.get(0).image)
 
 
 def test_identifiers_are_stable(there):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -127,8 +127,18 @@ def _files() -> dict[str, Path]:
 
 
 def _photograph_of(key: str) -> str:
-    """The photograph of a ReasonSeg-style name, ``PHOTOGRAPH-QUERY``."""
+    """The photograph of a name in the annotations, ``PHOTOGRAPH`` or ``PHOTOGRAPH-QUERY``."""
     return key.partition("-")[0]
+
+
+@dataclass(frozen=True)
+class _Resolver:
+    """From a name in the annotations to the file of its photograph; a class, so that a data set can be pickled."""
+
+    files: Mapping[str, Path]
+
+    def __call__(self, key: str) -> Path:
+        return self.files[_photograph_of(key)]
 
 
 def make(*, path: str | None, family: str, split: str, difficulty: int) -> Dataset:
@@ -149,7 +159,7 @@ def make(*, path: str | None, family: str, split: str, difficulty: int) -> Datas
         return Rec8k(
             _FOLDER / "rec8k",
             split=split,
-            images=files.__getitem__,
+            images=_Resolver(files),
             keep=files.__contains__,
             name="photos",
             vocabulary=VOCABULARY,
@@ -159,7 +169,7 @@ def make(*, path: str | None, family: str, split: str, difficulty: int) -> Datas
     return ReasonSeg(
         _FOLDER / "reasonseg",
         split=split,
-        images=lambda key: files[_photograph_of(key)],
+        images=_Resolver(files),
         names=tuple(keys),
         name="photos",
         vocabulary=VOCABULARY,
