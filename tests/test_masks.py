@@ -380,7 +380,16 @@ def test_arrays_that_are_no_masks(array):
 
 
 @pytest.mark.parametrize(
-    "polygon", [[0, 0, 1, 1], [0, 0, 1, 1, 2], [0, 0, float("nan"), 1, 2, 2], [0, 0, 1e12, 1, 2, 2], "abcdef", [[0], 1]]
+    "polygon",
+    [
+        [0, 0, 1, 1],
+        [0, 0, 1, 1, 2],
+        [0, 0, float("nan"), 1, 2, 2],
+        [0, 0, 3e6, 3e6, 0, 3e6],
+        [0, 0, 1e12, 1, 2, 2],
+        "abcdef",
+        [[0], 1],
+    ],
 )
 def test_polygons_that_cannot_be_drawn(polygon):
     with pytest.raises(InvalidData, match="polygon"):
@@ -409,6 +418,13 @@ def test_other_arguments_that_do_not_fit():
         Masks.from_coco_rles([{"size": [3, 4], "counts": "327"}, {"size": [4, 3], "counts": "327"}])
     with pytest.raises(InvalidData, match="list of RLEs"):
         Masks.from_coco_rles("327")
+
+
+def test_frames_that_opencv_cannot_warp():
+    long = Masks.from_boxes([[0, 0, 40_000, 1]], (1, 40_000))
+    assert long.warp(np.diag([0.25, 1, 1]), (1, 10_000)).areas.tolist() == [10_000]
+    with pytest.raises(InvalidData, match="OpenCV"):
+        long.warp(np.diag([0.3, 1, 1]), (1, 10_000))
 
 
 def test_as_masks_takes_every_form():

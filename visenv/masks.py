@@ -10,24 +10,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
-import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pycocotools import mask as coco
 
 from visenv import rle as codec
-from visenv._resampling import nearest_sources, whole_stride
+from visenv._crops import Placed, as_crop, covered, fitted, flat_polygon, united
+from visenv._resampling import nearest_sources, resized, strided, warped, whole_stride
 from visenv.errors import InvalidData
 from visenv.geometry import check_transform
-from visenv.types import BoolArray, FloatArray
+from visenv.types import BoolArray
 
 Size: TypeAlias = tuple[int, int]
 """(height, width) in pixels."""
 Rle: TypeAlias = dict[str, Any]
 """``{"size": [height, width], "counts": str}``."""
 
-_MAX_COORDINATE = 1e6
-"""pycocotools allocates five points a pixel of an outline, inside the frame or not."""
+_LONGEST_OUTLINE = 4e6
+"""In pixels: pycocotools allocates five points for each, inside the frame or not."""
 
 
 class Masks:
@@ -70,16 +70,11 @@ class Masks:
         boxes: NDArray[np.int64] | None = None,
     ) -> None:
         """Hold parts that are known to be right and to agree; users call a ``from_*`` constructor."""
-        for name, value in (
-            ("shape", shape),
-            ("length", length),
-            ("crops", crops),
-            ("counts", counts),
-            ("texts", texts),
-        ):
-            object.__setattr__(self, f"_{name}", value)
-        for name, array in (("offsets", offsets), ("areas", areas), ("boxes", boxes)):
-            object.__setattr__(self, f"_{name}", array if array is None else _frozen(array))
+        parts: dict[str, Any] = {"shape": shape, "length": length, "crops": crops, "counts": counts, "texts": texts}
+        arrays = {"offsets": offsets, "areas": areas, "boxes": boxes}
+        parts |= {name: None if array is None else _frozen(array) for name, array in arrays.items()}
+        for name, part in parts.items():
+            object.__setattr__(self, f"_{name}", part)
 
     # --- constructors ---------------------------------------------------------------------------------------------
 
@@ -88,6 +83,11 @@ class Masks:
         """Trust that crops are bool, tight, inside the frame and nobody else's; an empty one is (0, 0) at (0, 0)."""
         held = tuple(_frozen(crop) for crop in crops)
         return cls(shape, len(held), crops=held, offsets=np.array(list(offsets), np.int64).reshape(-1, 2))
+
+    @classmethod
+    def _of_placed(cls, shape: Size, placed: Iterable[Placed]) -> Masks:
+        found = list(placed)
+        return cls._of_crops(shape, [crop for crop, _ in found], [offset for _, offset in found])
 
     @classmethod
     def empty(cls, size: Size) -> Masks:
@@ -129,8 +129,7 @@ class Masks:
         frames = frames[None] if frames.ndim == 2 else frames
         shape = codec.check_frame(frames.shape[1:])
         frames = frames if frames.dtype == np.bool_ else frames != 0
-        found = [_tight(frame, (0, 0)) for frame in frames]
-        return cls._of_crops(shape, [crop.copy() for crop, _ in found], [offset for _, offset in found])
+        return cls._of_placed(shape, (fitted(frame, (0, 0), shape) for frame in frames))
 
     @classmethod
     def from_crops(cls, crops: Sequence[ArrayLike], offsets: ArrayLike, size: Size) -> Masks:
@@ -157,11 +156,8 @@ class Masks:
                 f"Expected an (N, 2) array of whole x, y offsets for {len(crops)} crops, "
                 f"but got the shape {places.shape} of {places.dtype}."
             )
-        found = [
-            _tight(_clipped(crop, x, y, shape), (max(x, 0), max(y, 0)))
-            for crop, (x, y) in zip(crops, places.tolist(), strict=True)
-        ]
-        return cls._of_crops(shape, [crop.copy() for crop, _ in found], [offset for _, offset in found])
+        placed = zip(crops, places.tolist(), strict=True)
+        return cls._of_placed(shape, (fitted(as_crop(crop), (x, y), shape) for crop, (x, y) in placed))
 
     @classmethod
     def from_coco_rles(cls, rles: Mapping[str, Any] | Sequence[Mapping[str, Any]], size: Size | None = None) -> Masks:
@@ -210,7 +206,7 @@ class Masks:
             size: (H, W) of the frame.
 
         Raises:
-            InvalidData: if a polygon has fewer than three points, or a coordinate that is not finite or beyond 1e6.
+            InvalidData: if a polygon has fewer than three points, or an outline that is endless.
 
         Example:
             >>> Masks.from_polygons([[[1, 1, 3, 1, 3, 3, 1, 3]]], (4, 4)).areas.tolist()
@@ -219,7 +215,7 @@ class Masks:
         height, width = shape = codec.check_frame(size)
         encoded = []
         for polygons in polygons_per_object:
-            flat = [_flat_polygon(polygon) for polygon in polygons]
+            flat = [flat_polygon(polygon, _LONGEST_OUTLINE) for polygon in polygons]
             parts = coco.frPyObjects(flat, height, width) if flat else []
             encoded.append(coco.merge(parts) if parts else {"size": [height, width], "counts": [height * width]})
         return cls.from_coco_rles(encoded, shape)
@@ -387,7 +383,7 @@ class Masks:
     def to_dense(self) -> BoolArray:
         """Full frames, (N, H, W) bool."""
         frames = np.zeros((self._length, *self._shape), bool)
-        for frame, crop, (x, y) in zip(frames, self.crops, self.offsets.tolist(), strict=True):
+        for frame, (crop, (x, y)) in zip(frames, self._placed(), strict=True):
             frame[y : y + crop.shape[0], x : x + crop.shape[1]] = crop
         return frames
 
@@ -452,12 +448,12 @@ class Masks:
             shares = np.asarray(coco.iou(self._pycoco(), other._pycoco(), [1] * len(other)))
             return np.rint(shares * self.areas[:, None]).astype(np.int64)
         a, b = self._int_boxes(), other._int_boxes()
-        low = np.maximum(a[:, None, :2], b[None, :, :2])
-        high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-        rows, columns = np.nonzero((low < high).all(axis=2))
-        windows = np.concatenate((low[rows, columns], high[rows, columns]), axis=1)
-        for i, j, (x0, y0, x1, y1) in zip(rows.tolist(), columns.tolist(), windows.tolist(), strict=True):
-            common[i, j] = np.count_nonzero(self.window(i, x0, y0, x1, y1) & other.window(j, x0, y0, x1, y1))
+        for i, box in enumerate(a):
+            low, high = np.maximum(box[:2], b[:, :2]), np.minimum(box[2:], b[:, 2:])
+            near = np.flatnonzero((low < high).all(axis=1))
+            windows = np.concatenate((low[near], high[near]), axis=1).tolist()
+            for j, window in zip(near.tolist(), windows, strict=True):
+                common[i, j] = np.count_nonzero(self.window(i, *window) & other.window(j, *window))
         return common
 
     def window(self, index: int, x0: int, y0: int, x1: int, y1: int) -> BoolArray:
@@ -472,15 +468,7 @@ class Masks:
             >>> Masks.empty((3, 4)).union()
             Masks(1 of 3x4, areas [0])
         """
-        boxes = self._int_boxes()[self.areas > 0]
-        if not len(boxes):
-            return self._of_crops(self._shape, [np.zeros((0, 0), bool)], [(0, 0)])
-        (x0, y0), (x1, y1) = boxes[:, :2].min(axis=0).tolist(), boxes[:, 2:].max(axis=0).tolist()
-        canvas = np.zeros((y1 - y0, x1 - x0), bool)
-        for crop, (x, y) in zip(self.crops, self.offsets.tolist(), strict=True):
-            if crop.size:
-                canvas[y - y0 : y - y0 + crop.shape[0], x - x0 : x - x0 + crop.shape[1]] |= crop
-        return self._of_crops(self._shape, [canvas], [(x0, y0)])
+        return self._of_placed(self._shape, [united(self._placed())])
 
     def minus(self, other: Masks) -> Masks:
         """The same masks without the pixels that are set in any mask of ``other`` (an ignore region, say).
@@ -527,9 +515,7 @@ class Masks:
         crops, offsets = list(self.crops), boxes[:, :2].copy()
         cut = np.flatnonzero((boxes < 0).any(axis=1) | (boxes > limits).any(axis=1) | (self.areas == 0))
         for i in cut.tolist():
-            x, y = offsets[i].tolist()
-            crop, offsets[i] = _tight(_clipped(crops[i], x, y, shape), (max(x, 0), max(y, 0)))
-            crops[i] = crop.copy()
+            crops[i], offsets[i] = fitted(crops[i], tuple(offsets[i].tolist()), shape)
         return self._of_crops(shape, crops, offsets.tolist())
 
     def resize_nearest(self, size: Size) -> Masks:
@@ -545,14 +531,8 @@ class Masks:
         shape = codec.check_frame(size)
         if shape == self._shape:
             return self
-        rows, columns = (nearest_sources(old, new) for old, new in zip(self._shape, shape, strict=True))
-        crops, offsets = [], []
-        for crop, (x0, y0, x1, y1) in zip(self.crops, self._int_boxes().tolist(), strict=True):
-            top, bottom = np.searchsorted(rows, (y0, y1)).tolist()
-            left, right = np.searchsorted(columns, (x0, x1)).tolist()
-            crops.append(crop[np.ix_(rows[top:bottom] - y0, columns[left:right] - x0)])
-            offsets.append((left, top))
-        return Masks.from_crops(crops, offsets, shape)
+        sources = tuple(nearest_sources(old, new) for old, new in zip(self._shape, shape, strict=True))
+        return self._of_placed(shape, (fitted(*resized(placed, *sources), shape) for placed in self._placed()))
 
     def warp(self, transform: ArrayLike, size: Size) -> Masks:
         """Map every mask through an affine transform by linear interpolation; a pixel is set above 0.5.
@@ -577,44 +557,23 @@ class Masks:
         matrix = check_transform(transform)
         stride = whole_stride(matrix)
         if stride is None:
-            return self._warp_with_opencv(matrix, shape)
-        (step_x, step_y), (from_x, from_y) = stride
-        if step_x == step_y == 1:
-            return self.translate(-from_x, -from_y, shape)
-        crops, offsets = [], []
-        for crop, (x0, y0, _, _) in zip(self.crops, self._int_boxes().tolist(), strict=True):
-            # New pixel u shows old pixel step * u + from: the first inside the crop, then every step-th.
-            u, v = -((from_x - x0) // step_x), -((from_y - y0) // step_y)
-            crops.append(crop[step_y * v + from_y - y0 :: step_y, step_x * u + from_x - x0 :: step_x])
-            offsets.append((u, v))
-        return Masks.from_crops(crops, offsets, shape)
+            frames = (mask.to_dense()[0] for mask in self)
+            return self._of_placed(shape, (fitted(warped(frame, matrix, shape), (0, 0), shape) for frame in frames))
+        if stride.step_x == stride.step_y == 1:
+            return self.translate(-stride.from_x, -stride.from_y, shape)
+        return self._of_placed(shape, (fitted(*strided(placed, stride), shape) for placed in self._placed()))
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
-    def _warp_with_opencv(self, matrix: FloatArray, shape: Size) -> Masks:
-        height, width = shape
-        found = []
-        for frame in (mask.to_dense()[0] for mask in self):
-            warped = cv2.warpAffine(frame.astype(np.float32), matrix[:2], (width, height), flags=cv2.INTER_LINEAR)
-            crop, offset = _tight(np.asarray(warped) > 0.5, (0, 0))
-            found.append((crop.copy(), offset))
-        return self._of_crops(shape, [crop for crop, _ in found], [offset for _, offset in found])
+    def _placed(self) -> list[Placed]:
+        return [(crop, (x, y)) for crop, (x, y) in zip(self.crops, self.offsets.tolist(), strict=True)]
 
     def _combine(self, other: Masks, keep_common: bool) -> Masks:
         self._check_same_frame(other)
-        everything = other.union()
-        ((left, top),) = everything.offsets.tolist()
-        (region,) = everything.crops
-        crops = []
-        for crop, (x, y) in zip(self.crops, self.offsets.tolist(), strict=True):
-            height, width = crop.shape
-            inside = np.zeros_like(crop)
-            x0, x1 = max(x, left), min(x + width, left + region.shape[1])
-            y0, y1 = max(y, top), min(y + height, top + region.shape[0])
-            if x0 < x1 and y0 < y1:
-                inside[y0 - y : y1 - y, x0 - x : x1 - x] = region[y0 - top : y1 - top, x0 - left : x1 - left]
-            crops.append(crop & (inside if keep_common else ~inside))
-        return Masks.from_crops(crops, self.offsets, self._shape)
+        region = united(other._placed())
+        parts = ((crop, offset, covered(crop, offset, region)) for crop, offset in self._placed())
+        kept = ((crop & (inside if keep_common else ~inside), offset) for crop, offset, inside in parts)
+        return self._of_placed(self._shape, (fitted(crop, offset, self._shape) for crop, offset in kept))
 
     def _check_same_frame(self, other: Masks) -> None:
         if self._shape != other._shape:
@@ -640,8 +599,7 @@ class Masks:
             if self._texts is not None:
                 counts = tuple(codec.decompress(text) for text in self._texts)
             else:
-                placed = zip(self.crops, self.offsets.tolist(), strict=True)
-                counts = tuple(codec.counts_of_crop(crop, (x, y), self._shape) for crop, (x, y) in placed)
+                counts = tuple(codec.counts_of_crop(crop, offset, self._shape) for crop, offset in self._placed())
             object.__setattr__(self, "_counts", counts)
             return counts
         return self._counts
@@ -697,37 +655,3 @@ def _unpickle(shape: Size, texts: tuple[bytes, ...]) -> Masks:
 def _frozen(array: NDArray[Any]) -> NDArray[Any]:
     array.flags.writeable = False
     return array
-
-
-def _tight(frame: BoolArray, origin: tuple[int, int]) -> tuple[BoolArray, tuple[int, int]]:
-    """The smallest view of a frame that holds all set pixels, and where it is."""
-    rows = np.asarray(frame.any(axis=1))
-    if not rows.any():
-        return np.zeros((0, 0), bool), (0, 0)
-    top, bottom = int(rows.argmax()), len(rows) - int(rows[::-1].argmax())
-    columns = np.asarray(frame[top:bottom].any(axis=0))
-    left, right = int(columns.argmax()), len(columns) - int(columns[::-1].argmax())
-    return frame[top:bottom, left:right], (origin[0] + left, origin[1] + top)
-
-
-def _clipped(crop: ArrayLike, x: int, y: int, shape: Size) -> BoolArray:
-    """The part of a crop at (x, y) that lies inside the frame."""
-    pixels = np.asarray(crop)
-    if pixels.ndim != 2 or pixels.dtype.kind not in "biu":
-        raise InvalidData(f"Expected a crop (h, w) of bool or integers, but got {pixels.shape} of {pixels.dtype}.")
-    pixels = pixels[max(0, -y) : max(0, shape[0] - y), max(0, -x) : max(0, shape[1] - x)]
-    return pixels if pixels.dtype == np.bool_ else pixels != 0
-
-
-def _flat_polygon(polygon: ArrayLike) -> list[float]:
-    try:
-        points = np.asarray(polygon, np.float64).ravel()
-    except (TypeError, ValueError) as error:
-        raise InvalidData(
-            "Expected a polygon as (K, 2) numbers or a flat list of them, but got something else."
-        ) from error
-    if points.size < 6 or points.size % 2:
-        raise InvalidData(f"Expected a polygon of three or more xy points, but got {points.size} numbers.")
-    if not np.isfinite(points).all() or np.abs(points).max() > _MAX_COORDINATE:
-        raise InvalidData(f"Expected polygon coordinates that are finite and at most {_MAX_COORDINATE:g} from 0.")
-    return list(points.tolist())
