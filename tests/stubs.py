@@ -36,6 +36,23 @@ class SquareDataset:
         return self.get(int(rng.integers(self.size)))
 
 
+class FewSamples:
+    """The first few samples of another data set, kept."""
+
+    def __init__(self, dataset, count):
+        self.name, self.split, self.vocabulary, self.size = dataset.name, dataset.split, dataset.vocabulary, count
+        self.samples = [dataset.get(index) for index in range(count)]
+
+    def get(self, index):
+        return self.samples[index]
+
+    def find(self, sample_id):
+        return next(sample for sample in self.samples if sample.sample_id == sample_id)
+
+    def draw(self, rng):
+        return self.samples[int(rng.integers(self.size))]
+
+
 class BrightExpert:
     """Finds what is brighter than 128; costs next to nothing."""
 
@@ -69,6 +86,23 @@ class BrightExpert:
             )
         pixels = request.view.pixels.repeat(request.factor, axis=0).repeat(request.factor, axis=1)
         return Upscaled(pixels, self.fingerprint)
+
+
+class CornerExpert(BrightExpert):
+    """Finds the top left quarter of everything, without looking."""
+
+    name = "corner"
+
+    def answer(self, request):
+        height, width = request.view.pixels.shape[:2]
+        masks = Masks.from_boxes(np.array([[0.0, 0, max(1, width // 2), max(1, height // 2)]]), (height, width))
+        if isinstance(request, GroundPhrase):
+            return Detections(masks.boxes, masks, np.array([0.9]))
+        if isinstance(request, PointPhrase):
+            return Points(np.array([[width / 4, height / 4]]), np.array([0.8]))
+        if isinstance(request, SegmentPrompts):
+            return Candidates(tuple(masks for _ in request.prompts), tuple(np.array([0.5]) for _ in request.prompts))
+        return Upscaled(np.zeros((request.factor * height, request.factor * width, 3), np.uint8), self.fingerprint)
 
 
 class BrokenExpert(BrightExpert):

@@ -269,7 +269,8 @@ def test_keep_all_archives_nothing():
 
 def test_text_turns_are_parsed_and_kept_as_they_were():
     episode, step = begin()
-    text = '<think>look</think>\n<tool_call>{"name": "PhraseToBoxMask", "arguments": {"images": ["img_0"], "phrase": "square"}}</tool_call>'
+    call = '{"name": "PhraseToBoxMask", "arguments": {"images": ["img_0"], "phrase": "square"}}'
+    text = f"<think>look</think>\n<tool_call>{call}</tool_call>"
     assert step(text).turn.error is None
     assert step(text, finish_reason="length").turn.cut
     assistant = [message for message in episode.messages() if message["role"] == "assistant"]
@@ -303,9 +304,8 @@ class Zoom:
 
 def test_coordinates_in_text_are_of_the_dialects_frame_and_in_code_of_pixels():
     episode, step = begin(tools=make_toolset([Zoom]))
-    step(
-        '<think></think><tool_call>{"name": "Zoom", "arguments": {"image": "img_0", "box": [250, 250, 500, 500]}}</tool_call>'
-    )
+    call = '{"name": "Zoom", "arguments": {"image": "img_0", "box": [250, 250, 500, 500]}}'
+    step(f"<think></think><tool_call>{call}</tool_call>")
     assert episode.workspace.images["img_0_zoom"].window.tolist() == [24, 16, 48, 32]
     step({"name": "Zoom", "arguments": {"image": "img_0", "box": [1, 2, 11, 12]}})
     assert episode.workspace.images["img_0_zoom"].window.tolist() == [1, 2, 11, 12]

@@ -109,3 +109,10 @@ def test_the_account_of_what_seeing_costs():
     assert (memory.tokens, memory.spent, memory.read, memory.unarchived) == (16, 80, 64, 64)
     memory = memory.turned()
     assert (memory.read, memory.unarchived) == (80, 144)
+
+
+def test_a_picture_shown_again_is_in_view_once():
+    memory, _ = VisualMemory(KeepAll()).show([("img_0", (64, 64), False), ("v", (64, 64), True)])
+    memory, archived = memory.show([("img_0", (64, 64), False)])
+    assert [item.name for item in memory.visible] == ["v", "img_0"]
+    assert [item.key for item in archived] == [0]

@@ -208,6 +208,8 @@ class VisualMemory:
     def show(self, pictures: Sequence[tuple[str, tuple[int, int], bool]]) -> tuple[VisualMemory, tuple[Seen, ...]]:
         """Show a successful reply's pictures and archive what the policy puts away.
 
+        A picture that is shown again, or drawn anew, takes the place of the one of that name: none is in view twice.
+
         Args:
             pictures: name, (width, height) in pixels, and whether it is a visualisation, of each.
 
@@ -217,7 +219,8 @@ class VisualMemory:
         new = [
             Seen(self.shown + i, name, self.rule.tokens(*size), drawn) for i, (name, size, drawn) in enumerate(pictures)
         ]
-        kept = tuple(self.policy.keep(self.visible, new))
+        names = {seen.name for seen in new}
+        kept = tuple(self.policy.keep([seen for seen in self.visible if seen.name not in names], new))
         keys = {seen.key for seen in kept}
         archived = tuple(seen for seen in (*self.visible, *new) if seen.key not in keys)
         spent = self.spent + sum(seen.tokens for seen in new)

@@ -74,7 +74,7 @@ class NamedImage:
     def tile(self) -> Pixels:
         """(TILE, TILE, 3) uint8: the image letterboxed, for contact sheets."""
         enlarged = self.maker == "upscaled" and self.parent is not None
-        return self.parent.tile if enlarged and self.parent else letterbox(self.pixels, TILE)[0]
+        return self.parent.tile if enlarged and self.parent else _small(self.pixels, TILE)
 
     def patch(self, name: str, box: tuple[int, int, int, int], group: int) -> NamedImage:
         """A part of this image; its pixels are a view.
@@ -154,7 +154,7 @@ class Picture:
     @cached_property
     def thumbnail(self) -> Pixels:
         """(SIDE, SIDE, 3) uint8: the picture letterboxed, for observations."""
-        return letterbox(self.pixels, SIDE)[0]
+        return _small(self.pixels, SIDE)
 
     def forget(self) -> None:
         """Free the drawn pixels; they are drawn again if they are looked at again."""
@@ -245,6 +245,12 @@ class Workspace:
         inputs = [image for image in images if image.maker == "input"][:count]
         others = [image for image in images if image.maker != "input"]
         return inputs + others[len(others) - (count - len(inputs)) :]
+
+
+def _small(pixels: Pixels, side: int) -> Pixels:
+    """Letterboxed to a square; of a large picture, only as many pixels are read as the result can show."""
+    stride = max(1, max(pixels.shape[:2]) // (4 * side))
+    return letterbox(pixels[::stride, ::stride], side)[0]
 
 
 def usable(detections: Detections) -> Detections:
