@@ -107,6 +107,13 @@ def test_right_boxes_in_ignored_regions_are_right():
     assert (figures["precision@0.95"], figures["recall@0.95"]) == (0.0, 0.0)
 
 
+def test_micro_takes_the_mean_of_f1_and_not_the_f1_of_means():
+    truth = BoxesTruth([tall(100), FAR], ignore=[[0, 0, 20, 100]])
+    figures = score(DenseF1(), (outcome([tall(72), FAR]), truth))
+    # Up to .70 both are right; above, one is, and the other is ignored: F1 is 1, then 2/3.
+    assert figures["F1@0.50:0.95"] == pytest.approx((1 + 2 / 3) / 2)
+
+
 def test_values_are_the_mean_f1_of_each_sample():
     metric = DenseF1()
     nothing = BoxesTruth(np.zeros((0, 4)))

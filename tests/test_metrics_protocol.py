@@ -154,6 +154,27 @@ def test_other_truths_are_refused(name):
     assert len(metric) == 0
 
 
+@pytest.mark.parametrize(
+    ("termination", "found", "failed"),
+    [
+        ("answer", False, 0),
+        ("answer", True, 0),
+        ("max_turns", True, 0),
+        ("token_budget", True, 0),
+        ("max_turns", False, 1),
+        ("token_budget", False, 1),
+        ("invalid", True, 1),
+        ("invalid", False, 1),
+        (None, True, 1),
+    ],
+)
+def test_an_episode_fails_if_it_is_invalid_or_runs_out_with_nothing_to_show(termination, found, failed):
+    metric = CountError()
+    metric.update(Outcome(Detections([[0, 0, 1, 1]]) if found else None, None, termination, 3), PointsTruth([[1, 1]]))
+    assert metric.compute()["MAE_failed"] == failed
+    assert metric.compute()["MAE"] == (0 if found else 1)
+
+
 def test_merging_needs_the_same_kind_and_settings():
     with pytest.raises(InvalidData, match="merge"):
         GIoU().merge(CIoU())

@@ -44,6 +44,12 @@ def test_iou_by_hand():
     np.testing.assert_allclose(box_iou(first, second), [[8 / 24, 0, 4 / 16], [0, 0, 0]])
 
 
+def test_iou_of_boxes_smaller_than_a_pixel():
+    assert box_iou([[0, 0, 0.5, 0.5]], [[0, 0, 0.5, 0.5], [0.25, 0, 0.75, 0.5]]).tolist() == [
+        [1.0, pytest.approx(1 / 3)]
+    ]
+
+
 def test_iou_of_boxes_without_area_is_zero():
     assert box_iou([[1, 1, 1, 5]], [[1, 1, 1, 5]]).tolist() == [[0.0]]
     assert box_iou([], [[0, 0, 1, 1]]).shape == (0, 1)
@@ -79,6 +85,13 @@ def test_coverage_agrees_with_painting(targets, regions):
         painted[y0:y1, x0:x1] = True
     expected = [painted[y0:y1, x0:x1].mean() for x0, y0, x1, y1 in targets]
     np.testing.assert_allclose(box_coverage(targets, regions), expected, atol=1e-12)
+
+
+def test_coverage_by_hand():
+    # Two regions inside a third are not counted again, and neither is what lies outside of the box.
+    assert box_coverage([[0, 0, 10, 10]], [[0, 0, 10, 6], [2, 1, 8, 2], [2, 3, 8, 4], [9, 9, 30, 30]]).tolist() == [
+        0.61
+    ]
 
 
 def test_coverage_of_a_box_without_area_is_zero():

@@ -228,6 +228,16 @@ def test_each_faulty_turn_is_counted_once():
     assert figures["num_assistant_turns"] == 8
 
 
+def test_what_a_record_leaves_out_is_a_bad_form_and_good_arguments():
+    figures = score(NO_TARGET, turns=[{"output_format_success": True}, {"tool_args_success": True}])
+    assert (
+        figures["output_format_error_count"],
+        figures["tool_args_error_count"],
+        figures["truncated_turn_count"],
+    ) == (1, 0, 0)
+    assert figures["tool_args_success_rate"] == 0.5
+
+
 def test_rates_of_no_turns_are_zero():
     figures = score(NO_TARGET, turns=0)
     assert all(value == 0.0 for key, value in figures.items() if key.endswith("_rate"))
@@ -317,9 +327,9 @@ def test_validation_takes_an_empty_result_for_none_where_the_task_reward_does_no
 
 
 def test_validation_of_a_count_scales_boxes_first():
-    # Centres (2, 2) and (6, 6) at the original size, radius 2 * sqrt(2).
+    # Centres (2, 2) and (6, 6) at the original size, radius 2 * sqrt(2); as seen, none is near enough.
     found = result(corner(2, 2), ~corner(6, 6), boxes=[[0, 0, 2, 2], [2, 2, 4, 4]], count=2)
-    truth = {"type": "point", "data": [[2, 2], [9.1, 6], [15, 15]]}
+    truth = {"type": "point", "data": [[1, 3], [9.1, 6], [15, 15]]}
     figures = validate(points(3), found, size=(16, 16), original=truth)
     assert (figures["eval_tp"], figures["eval_fp"], figures["eval_fn"]) == (1, 1, 2)
     assert (figures["eval_gt_count"], figures["eval_pred_count"]) == (3, 2)

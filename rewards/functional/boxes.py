@@ -83,7 +83,9 @@ def box_coverage(boxes: ArrayLike, regions: ArrayLike) -> FloatArray:
     inner, outer = check_boxes(boxes), check_boxes(regions, "regions")
     areas = box_areas(inner)
     shares = np.zeros(len(inner))
-    for index in np.flatnonzero(areas > 0):
+    common = intersection_boxes(inner, outer)
+    touched = np.any(np.all(common[..., 2:] > common[..., :2], axis=2), axis=1)
+    for index in np.flatnonzero(touched):
         shares[index] = _union_area(_clip(outer, inner[index])) / areas[index]
     return np.clip(shares, 0.0, 1.0)
 
