@@ -10,12 +10,13 @@ import numpy as np
 
 from visenv.datasets.scenes.kinds import COLOURS, KINDS, PATTERN_MIN_SIZE, PATTERNS
 from visenv.datasets.scenes.profiles import Profile
-from visenv.types import IntArray
+from visenv.types import BoolArray, IntArray
 
 Place = Literal["free", "beside", "over", "inside"]
 
 _MARGIN = 2
 _TRIES = 24
+_NEARBY = 8
 
 
 @dataclass(frozen=True)
@@ -129,39 +130,46 @@ def find_room(
         found = _first(corners, inside & (_hits(corners, side, boxes, 1) <= allowed))
         if found is not None:
             return found
-    corners = _MARGIN + (rng.random((_TRIES, 2)) * (free_x + 1, free_y + 1)).astype(np.int64)
-    return _first(corners, _hits(corners, side, boxes, profile.gap) == 0)
+    for tries in (3, _TRIES):
+        corners = _MARGIN + (rng.random((tries, 2)) * (free_x + 1, free_y + 1)).astype(np.int64)
+        found = _first(corners, _hits(corners, side, boxes, profile.gap) == 0)
+        if found is not None:
+            break
+    return found
 
 
 def _corners_around(rng: np.random.Generator, place: Place, side: tuple[int, int], boxes: IntArray) -> IntArray:
-    """(T, 2) corners right beside, or partly over, boxes chosen by chance."""
-    chosen = boxes[rng.integers(0, len(boxes), _TRIES)]
+    """(8, 2) corners right beside, or partly over, boxes chosen by chance."""
+    chosen = boxes[(rng.random(_NEARBY) * len(boxes)).astype(np.int64)]
+    chance = rng.random((_NEARBY, 4))
+    horizontal, before = chance[:, 0] < 0.75, chance[:, 1] < 0.5
+    along, across = np.where(horizontal, 0, 1), np.where(horizontal, 1, 0)
+    rows = np.arange(_NEARBY)
     extent = np.array(side)
-    low, high = chosen[:, :2], chosen[:, 2:]
-    spans = high - low
-    reach = np.minimum(extent, spans)
-    shift = (
-        rng.integers(2, 6, _TRIES)[:, None]
-        if place == "beside"
-        else -np.round(reach * rng.uniform(0.15, 0.45, (_TRIES, 1)))
-    )
-    before = rng.random(_TRIES) < 0.5
-    along = np.where(before[:, None], low - extent - shift, high + shift)
-    across = (low + high - extent) / 2 + rng.uniform(-0.25, 0.25, (_TRIES, 2)) * spans
-    horizontal = rng.random(_TRIES) < 0.75
-    chosen_axis = np.stack([horizontal, ~horizontal], axis=1)
-    return np.round(np.where(chosen_axis, along, across)).astype(np.int64)
+    low, high = chosen[rows, along], chosen[rows, along + 2]
+    if place == "beside":
+        shift = 2 + 3 * chance[:, 2]
+    else:
+        shift = -np.minimum(extent[along], high - low) * (0.15 + 0.3 * chance[:, 2])
+    corners = np.empty((_NEARBY, 2))
+    corners[rows, along] = np.where(before, low - extent[along] - shift, high + shift)
+    low, high = chosen[rows, across], chosen[rows, across + 2]
+    corners[rows, across] = (low + high - extent[across]) / 2 + (chance[:, 3] - 0.5) * 0.5 * (high - low)
+    return np.rint(corners).astype(np.int64)
 
 
 def _hits(corners: IntArray, side: tuple[int, int], boxes: IntArray, gap: int) -> IntArray:
     """How many boxes each place would come nearer to than the gap."""
-    low = corners[:, None, :]
-    high = low + np.array(side)
-    apart = (low >= boxes[None, :, 2:] + gap) | (high + gap <= boxes[None, :, :2])
-    return (~apart.any(axis=2)).sum(axis=1)
+    near_x = _overlap(corners[:, :1], side[0], boxes[:, 0], boxes[:, 2], gap)
+    near_y = _overlap(corners[:, 1:], side[1], boxes[:, 1], boxes[:, 3], gap)
+    return np.count_nonzero(near_x & near_y, axis=1)
 
 
-def _first(corners: IntArray, good: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> tuple[int, int] | None:
+def _overlap(start: IntArray, extent: int, low: IntArray, high: IntArray, gap: int) -> BoolArray:
+    return (start < high + gap) & (start > low - extent - gap)
+
+
+def _first(corners: IntArray, good: BoolArray) -> tuple[int, int] | None:
     if not good.any():
         return None
     x, y = corners[int(good.argmax())].tolist()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from visenv.datasets.scenes.kinds import KINDS
@@ -96,6 +97,7 @@ _DENSE: tuple[dict[str, Any], ...] = (
 )
 
 
+@cache
 def profile(family: str, difficulty: int) -> Profile:
     """The profile of a family at a difficulty of 0 to 3.
 

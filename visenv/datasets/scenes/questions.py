@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -158,6 +158,15 @@ def _relation(about: _About) -> Program | None:
     return None
 
 
+def _inside(about: _About) -> Program | None:
+    """What is inside something hollow: said of a thing that is, or of everything that is."""
+    for outer in about.scene.objects:
+        if KINDS[outer.kind].hollow:
+            of = about.one_of((Select(), Select(kind=about.thing.kind), Select(colour=about.thing.colour)))
+            return Relation(of, "inside", Select(kind=outer.kind))
+    return None
+
+
 def _unrelated(about: _About) -> Program | None:
     """A relation that nothing needs to stand in."""
     anchor = _anchor(about)
@@ -203,49 +212,35 @@ _UPRIGHT = [kind.name for kind in KINDS.values() if not kind.hollow]
 
 _FORMS: dict[str, Callable[[_About], Program | None]] = {
     "select": _select, "purpose": _purpose, "sized": _sized, "side": _side, "extreme": _extreme, "nth": _nth,
-    "relation": _relation, "nearest": _nearest, "without": _without, "either": _either, "absent": _absent,
-    "absent purpose": _absent_purpose, "unrelated": _unrelated,
+    "relation": _relation, "nearest": _nearest, "without": _without, "either": _either, "inside": _inside,
+    "absent": _absent, "absent purpose": _absent_purpose, "unrelated": _unrelated,
 }  # fmt: skip
 
-_Mixture = dict[str, float]
+_Mixture = Mapping[str, float]
 
 _REASONING: tuple[_Mixture, ...] = (
     {"select": 60, "purpose": 22, "nth": 10, "extreme": 8},
     {
-        "select": 16,
-        "purpose": 26,
-        "relation": 22,
-        "nth": 12,
-        "extreme": 8,
-        "side": 6,
-        "nearest": 4,
-        "without": 4,
-        "sized": 2,
+        "select": 14, "purpose": 26, "relation": 18, "inside": 10, "nth": 10, "extreme": 6, "side": 6, "nearest": 4,
+        "without": 4, "sized": 6,
     },
     {
-        "select": 6,
-        "purpose": 20,
-        "relation": 34,
-        "nth": 14,
-        "extreme": 8,
-        "side": 4,
-        "nearest": 8,
-        "without": 4,
-        "sized": 2,
+        "select": 6, "purpose": 20, "relation": 30, "inside": 8, "nth": 10, "extreme": 6, "side": 4, "nearest": 6,
+        "without": 4, "sized": 6,
     },
-    {"purpose": 14, "relation": 44, "nth": 14, "extreme": 12, "nearest": 10, "without": 4, "sized": 2},
-)
+    {"purpose": 14, "relation": 42, "inside": 8, "nth": 10, "extreme": 10, "nearest": 8, "without": 4, "sized": 6},
+)  # fmt: skip
 _REFERRING: tuple[_Mixture, ...] = (
     {"select": 80, "nth": 10, "extreme": 10},
-    {"select": 40, "relation": 22, "nth": 14, "extreme": 10, "side": 6, "nearest": 4, "without": 4},
-    {"select": 20, "relation": 36, "nth": 16, "extreme": 10, "side": 4, "nearest": 8, "without": 6},
-    {"select": 8, "relation": 46, "nth": 16, "extreme": 12, "nearest": 12, "without": 6},
+    {"select": 36, "relation": 20, "inside": 8, "nth": 12, "extreme": 10, "side": 6, "nearest": 4, "without": 4},
+    {"select": 18, "relation": 34, "inside": 8, "nth": 14, "extreme": 10, "side": 4, "nearest": 6, "without": 6},
+    {"select": 8, "relation": 44, "inside": 8, "nth": 14, "extreme": 10, "nearest": 10, "without": 6},
 )
 _SEVERAL: tuple[_Mixture, ...] = (
     {"select": 80, "either": 20},
-    {"select": 46, "side": 18, "without": 18, "either": 12, "relation": 6},
-    {"select": 28, "side": 18, "without": 18, "either": 12, "relation": 20, "sized": 4},
-    {"select": 16, "side": 20, "without": 20, "either": 12, "relation": 28, "sized": 4},
+    {"select": 42, "side": 16, "without": 16, "either": 12, "relation": 8, "sized": 6},
+    {"select": 26, "side": 16, "without": 16, "either": 12, "relation": 22, "sized": 8},
+    {"select": 14, "side": 18, "without": 18, "either": 12, "relation": 30, "sized": 8},
 )
 _NOTHING: tuple[_Mixture, ...] = (
     {"absent": 100},
@@ -290,11 +285,11 @@ def _wanted(rng: np.random.Generator, family: str, difficulty: int, null: bool) 
     """What kinds of programs to try, and the least and most objects they are to mean."""
     if null:
         purposes = {"absent purpose": 60.0} if family == "reasonseg" else {}
-        return _NOTHING[difficulty] | purposes, 0, 0
+        return {**_NOTHING[difficulty], **purposes}, 0, 0
     if family == "refcount":
         return _SEVERAL[difficulty], 1 if rng.random() < 0.15 else 2, _MOST
     if family == "grefseg" and rng.random() < 0.6:
-        return _SEVERAL[difficulty] | {"purpose": 8.0}, 2, _MOST
+        return {**_SEVERAL[difficulty], "purpose": 8.0}, 2, _MOST
     return (_REASONING if family == "reasonseg" else _REFERRING)[difficulty], 1, 1
 
 
