@@ -8,19 +8,17 @@ owns the waiting (``visenv.experts_pool.drive`` is the immediate one). All that 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import GeneratorType
 from typing import Any, Protocol, TypeAlias
 
-import numpy as np
-
 from visenv.capabilities import ExpertFailure, Request, Result
+from visenv.conversation import Message, Shown, as_messages, in_view, plain_text
 from visenv.errors import EpisodeOver, ExpertError, InvalidData
 from visenv.memory import Latest, MemoryPolicy, Seen, TokenRule, VisualMemory, token_rule
 from visenv.protocol import Dialect, get_dialect
-from visenv.protocol.messages import image_block, placeholder, text_block
+from visenv.protocol.intake import checked, kept_text, plain_action, raw_text
 from visenv.protocol.prompt import system_prompt
 from visenv.tools.arguments import validate
 from visenv.tools.base import Tool, ToolContext, ToolError
@@ -38,13 +36,6 @@ from visenv.types import (
     Turn,
 )
 from visenv.workspace import Effect, Overlay, Picture, Workspace
-
-MAX_ANSWER = 10_000
-"""Characters in an answer."""
-MAX_ARGUMENTS = 100_000
-"""Characters of a call's arguments, as JSON."""
-MAX_KEPT_TEXT = 20_000
-"""Characters of a malformed turn that the conversation keeps."""
 
 Stepping: TypeAlias = Generator[list[Request], Sequence["Result | ExpertFailure"], "StepResult"]
 
@@ -82,24 +73,6 @@ class EpisodeConfig:
         for name, value in (("max_turns", self.max_turns), ("token_budget", self.token_budget)):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise InvalidData(f"Expected {name} to be a whole number of at least 1, but got {value!r}.")
-
-
-@dataclass(frozen=True, eq=False)
-class Shown:
-    """A picture at its place in the conversation."""
-
-    key: int
-    picture: Picture
-
-
-@dataclass(frozen=True)
-class Message:
-    """One message of the conversation."""
-
-    blocks: tuple[str | Shown, ...]
-    """What the environment says: text, and pictures at their places."""
-    answers: Turn | None = None
-    """The turn to which it is the reply; None for the task itself."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +124,7 @@ class Episode:
         for block in shown:
             width, height = block.picture.size
             blocks += [f"{block.picture.name} ({width}x{height}):\n", block]
-        return EpisodeState(sample, workspace, memory, (Message(tuple(blocks)),), _kept(shown, memory))
+        return EpisodeState(sample, workspace, memory, (Message(tuple(blocks)),), in_view(shown, memory))
 
     # --- looking ----------------------------------------------------------------------------------------------------
 
@@ -235,32 +208,7 @@ class Episode:
         """
         specs = [tool.spec for tool in self.config.tools.values()]
         system = system_prompt(specs, self.dialect, self.config.max_turns)
-        out = [{"role": "system", "content": [text_block(system)]}]
-        for message in self._state.messages:
-            content = [self._block(block) for block in message.blocks]
-            if message.answers is not None:
-                said = text_block(self._said(message.answers))
-                out.append({"role": "assistant", "content": [said]})
-                content = self.dialect.wrap_blocks(content)
-            out.append({"role": "user", "content": content})
-        return out
-
-    def _block(self, block: str | Shown) -> dict[str, Any]:
-        if isinstance(block, str):
-            return text_block(block)
-        picture = block.picture
-        if any(seen.key == block.key for seen in self._state.memory.visible):
-            return image_block(picture.name, picture.pixels)
-        return text_block(placeholder(picture.name, picture.is_visualisation))
-
-    def _said(self, turn: Turn) -> str:
-        """A turn as the agent wrote it, or as the dialect would write it."""
-        if turn.text is not None:
-            return turn.text
-        try:
-            return self.dialect.render(turn.action)
-        except InvalidData:
-            return repr(turn.action)[:MAX_KEPT_TEXT]
+        return as_messages(system, self._state.messages, self._state.memory, self.dialect)
 
     # --- stepping ---------------------------------------------------------------------------------------------------
 
@@ -285,9 +233,8 @@ class Episode:
             raise EpisodeOver(
                 f"The episode ended ({before.termination}) after {len(before.transcript)} turns: reset it."
             )
-        text = _text(action)
-        parsed = self.dialect.parse(text, finish_reason) if text is not None else _plain(action)
-        parsed = _checked(parsed)
+        text = raw_text(action)
+        parsed = checked(self.dialect.parse(text, finish_reason) if text is not None else plain_action(action))
         came: Effect | Malformed | ExpertError | None = None
         if isinstance(parsed, ToolCall):
             came = yield from self._call(parsed, written=text is not None)
@@ -355,18 +302,18 @@ class Episode:
         termination = self._termination(action, came, index, memory)
         blocks = self._reply(before, came, action, index, termination)
         pool = [*before.visible, *(block for block in blocks if isinstance(block, Shown))]
-        visible = _kept(pool, memory) if effect else before.visible
+        visible = in_view(pool, memory) if effect else before.visible
         turn = Turn(
             index=index,
             action=action,
-            reply="".join(block if isinstance(block, str) else f"[image {block.picture.name}]" for block in blocks),
+            reply=plain_text(blocks),
             error=error,
             shown=tuple(picture.name for picture in pictures),
             archived=tuple(seen.name for seen in archived),
             created=tuple(image.name for image in effect.images) if effect else (),
             visual_tokens=memory.tokens,
             cut=error is not None and error.code == "cut",
-            text=text if text is None else text[:MAX_KEPT_TEXT],
+            text=kept_text(text, action),
         )
         state = EpisodeState(
             sample=before.sample,
@@ -436,67 +383,8 @@ class Episode:
         self._state = state
 
 
-def _kept(shown: Sequence[Shown], memory: VisualMemory) -> tuple[Shown, ...]:
-    keys = {seen.key for seen in memory.visible}
-    return tuple(block for block in shown if block.key in keys)
-
-
 _NOTHING: tuple[Seen, ...] = ()
 
 
 def _sizes(pictures: Sequence[Picture]) -> list[tuple[str, tuple[int, int], bool]]:
     return [(picture.name, picture.size, picture.is_visualisation) for picture in pictures]
-
-
-def _text(action: object) -> str | None:
-    if isinstance(action, bytes):
-        return action.decode("utf-8", errors="replace")
-    return _utf8(action) if isinstance(action, str) else None
-
-
-def _utf8(text: str) -> str:
-    """Replace what cannot be written as UTF-8 (lone surrogates)."""
-    return text.encode("utf-8", errors="replace").decode("utf-8")
-
-
-def _plain(action: object) -> Action:
-    if isinstance(action, (ToolCall, Answer, Malformed)):
-        return action
-    if not isinstance(action, Mapping):
-        expected = "a ToolCall, an Answer, or an object with 'name' and 'arguments'"
-        return Malformed("bad_action", f"Expected {expected}, but got {type(action).__name__}.")
-    name, arguments = action.get("name"), action.get("arguments", {})
-    if not isinstance(name, str) or not name:
-        return Malformed("missing_name", "Expected 'name' to be the name of a tool, or 'Answer'.")
-    if not isinstance(arguments, Mapping):
-        return Malformed("bad_arguments", f"Expected 'arguments' to be an object, but got {type(arguments).__name__}.")
-    if name == "Answer":
-        text = arguments.get("text", "")
-        return Answer(text) if isinstance(text, str) else Malformed("bad_arguments", "Expected 'text' to be a string.")
-    return ToolCall(name, arguments)
-
-
-def _checked(action: Action) -> Action:
-    """Bring an action into plain, bounded values: it is recorded, so it must be."""
-    if isinstance(action, Answer):
-        if not isinstance(action.text, str) or len(action.text) > MAX_ANSWER:
-            return Malformed("long_answer", f"Expected an answer of at most {MAX_ANSWER} characters.")
-        return replace(action, text=_utf8(action.text))
-    if not isinstance(action, ToolCall):
-        return action
-    if not isinstance(action.name, str) or not isinstance(action.arguments, Mapping):
-        return Malformed("bad_arguments", "Expected a tool's name and an object of arguments.")
-    try:
-        written = _utf8(json.dumps(dict(action.arguments), default=_json_value, ensure_ascii=False))
-    except (RecursionError, TypeError, ValueError):
-        return Malformed("bad_arguments", "Expected the arguments to be plain JSON values, not nested too deeply.")
-    if len(written) > MAX_ARGUMENTS:
-        expected = f"Expected arguments of at most {MAX_ARGUMENTS} characters as JSON"
-        return Malformed("too_large", f"{expected}, but got {len(written)}.")
-    return replace(action, name=_utf8(action.name), arguments=json.loads(written))
-
-
-def _json_value(value: object) -> object:
-    if isinstance(value, (np.generic, np.ndarray)):
-        return value.tolist()
-    raise TypeError(type(value).__name__)
