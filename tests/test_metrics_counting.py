@@ -38,7 +38,7 @@ def test_count_errors_by_hand():
     assert figures["MAE"] == pytest.approx(10 / 4)
     assert figures["RMSE"] == pytest.approx(math.sqrt((1 + 9 + 4 + 16) / 4))
     assert figures["NAE"] == pytest.approx((1 / 4 + 3 / 6 + 4 / 4) / 3)
-    assert (figures["NAE_n"], figures["MAE_n"], figures["MAE_failed"]) == (3, 4, 0)
+    assert (figures["MAE_n"], figures["NAE_n"], figures["MAE_failed"], figures["NAE_failed"]) == (4, 3, 0, 0)
 
 
 def test_boxes_are_counted_as_points_are():

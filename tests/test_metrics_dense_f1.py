@@ -37,7 +37,7 @@ def test_thresholds_by_hand():
     assert figures["F1@0.50:0.95"] == pytest.approx(0.5 * 2 / 5)
     assert (figures["precision@0.50"], figures["recall@0.50"]) == (1 / 2, pytest.approx(1 / 3))
     assert figures["precision@0.50:0.95"] == pytest.approx(1 / 4)
-    assert (figures["F1_n"], figures["F1_failed"]) == (1, 0)
+    assert (figures["F1@0.50:0.95_n"], figures["F1@0.50:0.95_failed"]) == (1, 0)
 
 
 def test_an_iou_on_the_threshold_counts_unless_the_evaluators_epsilon_is_asked_for():
@@ -54,7 +54,7 @@ def test_micro_counts_all_samples_together():
     figures = score(DenseF1(), one, none_of_three, missing)
     # 1 right of 4 found and 4 there.
     assert figures["F1@0.50"] == figures["F1@0.50:0.95"] == 1 / 4
-    assert (figures["F1_n"], figures["F1_failed"]) == (3, 1)
+    assert (figures["F1@0.50:0.95_n"], figures["F1@0.50:0.95_failed"]) == (3, 1)
 
 
 def test_macro_averages_precision_and_recall_over_categories():

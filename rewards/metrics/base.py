@@ -23,8 +23,8 @@ class Metric(ABC, Generic[Record]):
     proper end (see ``failed``): they count as misses and are never left out.
     """
 
-    name: ClassVar[str]
-    """The headline figure's key, and the prefix of the keys that say what it covers."""
+    name: str
+    """The key of the headline figure."""
     higher_is_better: ClassVar[bool]
     bounds: ClassVar[tuple[float, float]]
     """The least and the greatest value of the figures."""
@@ -55,9 +55,12 @@ class Metric(ABC, Generic[Record]):
 
     def compute(self) -> dict[str, float]:
         """Return the figures over all samples so far: flat, floats; NaN where there is no sample to average over."""
-        failures = [bad for record, bad in zip(self._records, self._failed, strict=True) if self._covers(record)]
-        coverage = {f"{self.name}_n": float(len(failures)), f"{self.name}_failed": float(sum(failures))}
-        return {**self._summarize(self._records), **coverage}
+        figures = self._summarize(self._records)
+        samples = list(zip(self._records, self._failed, strict=True))
+        for name in self._covering():
+            failures = [bad for record, bad in samples if self._covers(name, record)]
+            figures |= {f"{name}_n": float(len(failures)), f"{name}_failed": float(sum(failures))}
+        return figures
 
     def merge(self: Self, other: Self) -> Self:
         """Add the samples of another metric of the same kind and settings to this one, and return this one.
@@ -118,12 +121,16 @@ class Metric(ABC, Generic[Record]):
     def _value(self, record: Record) -> float:
         """Return the headline figure of one record alone."""
 
-    def _covers(self, record: Record) -> bool:
-        """Whether a record is one of those that the headline figure is taken over."""
+    def _covering(self) -> tuple[str, ...]:
+        """Return the figures to say the coverage of: one for each choice of samples that a figure is taken over."""
+        return (self.name,)
+
+    def _covers(self, figure: str, record: Record) -> bool:
+        """Whether a record is one of those that a figure is taken over."""
         return True
 
     def _settings(self) -> dict[str, Any]:
-        return {key: value for key, value in vars(self).items() if key not in ("_records", "_failed")}
+        return {key: value for key, value in vars(self).items() if key not in ("name", "_records", "_failed")}
 
 
 def failed(outcome: Outcome, truth: Truth) -> bool:

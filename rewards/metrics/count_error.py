@@ -22,9 +22,10 @@ class CountError(Metric[Counts]):
     """How far counts are off: MAE, RMSE and NAE, over the boxes of the final result.
 
     No result is a count of 0. With e = predicted - true: MAE is the mean of |e|, RMSE the root of the mean of e², NAE
-    the mean of |e| / true over the ``NAE_n`` samples on which there is something to count.
+    the mean of |e| / true over the samples on which there is something to count.
 
-    Keys: ``MAE``, ``RMSE``, ``NAE``, ``NAE_n``, ``MAE_n``, ``MAE_failed``. ``values`` are the |e|.
+    Keys: ``MAE``, ``RMSE``, ``NAE``, and ``_n`` and ``_failed`` of MAE (RMSE covers the same) and NAE. ``values`` are
+    the |e|.
 
     Source:
         REC-8K (Referring Expression Counting, CVPR 2024) and FSC-147 (arXiv 2104.08391); NAE as in NWPU-Crowd (arXiv
@@ -54,8 +55,13 @@ class CountError(Metric[Counts]):
             "MAE": mean(np.abs(errors)),
             "RMSE": float(np.sqrt(mean(errors**2))),
             "NAE": mean(relative),
-            "NAE_n": float(len(relative)),
         }
+
+    def _covering(self) -> tuple[str, ...]:
+        return "MAE", "NAE"
+
+    def _covers(self, figure: str, record: Counts) -> bool:
+        return figure == "MAE" or record.true > 0
 
     def _value(self, record: Counts) -> float:
         return float(abs(record.predicted - record.true))

@@ -45,9 +45,9 @@ class DenseF1(Metric[tuple[CategoryCounts, ...]]):
         epsilon: square pixels added to every union; 1e-6 reproduces the released evaluators to the digit, which only
             matters for an IoU that lies exactly on a threshold.
 
-    Keys: ``F1@0.50``, ``F1@0.95``, ``F1@0.50:0.95``, and ``precision@…`` and ``recall@…`` likewise, ``F1_n``,
-    ``F1_failed``; 0 where a figure would be 0 / 0. ``values`` are the mean of the ten F1 of each sample alone, 1 where
-    there is nothing to find and nothing was found.
+    Keys: ``F1@0.50``, ``F1@0.95``, ``F1@0.50:0.95``, ``precision@…`` and ``recall@…`` likewise, and ``_n`` and
+    ``_failed`` of ``F1@0.50:0.95``, which hold for all; 0 where a figure would be 0 / 0. ``values`` are the mean of the
+    ten F1 of each sample alone, 1 where there is nothing to find and nothing was found.
 
     Raises:
         InvalidData: if ``average`` is neither; when updating, if it is ``"macro"`` and the truth names several
@@ -65,7 +65,7 @@ class DenseF1(Metric[tuple[CategoryCounts, ...]]):
         (0.5, 0.0)
     """
 
-    name = "F1"
+    name = "F1@0.50:0.95"
     higher_is_better = True
     bounds = (0.0, 1.0)
     truths = (BoxesTruth,)

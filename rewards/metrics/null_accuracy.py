@@ -39,13 +39,11 @@ class NullAccuracy(Metric[Region]):
     def _measure(self, outcome: Outcome, truth: MaskTruth) -> Region:
         return measure_region(outcome, truth)
 
-    def compute(self) -> dict[str, float]:
-        """Return the two shares, each beside how many samples of its kind there are and how many of these failed."""
-        figures = self._summarize(self._records)
-        for name, null in (("N_acc", True), ("T_acc", False)):
-            failures = [bad for record, bad in zip(self._records, self._failed, strict=True) if record.null is null]
-            figures |= {f"{name}_n": float(len(failures)), f"{name}_failed": float(sum(failures))}
-        return figures
+    def _covering(self) -> tuple[str, ...]:
+        return "N_acc", "T_acc"
+
+    def _covers(self, figure: str, record: Region) -> bool:
+        return record.null is (figure == "N_acc")
 
     def _summarize(self, records: Sequence[Region]) -> dict[str, float]:
         return {

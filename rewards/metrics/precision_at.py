@@ -18,8 +18,8 @@ class PrecisionAt(Metric[Region]):
     Args:
         thresholds: the values of X, each in (0, 1].
 
-    Keys: ``Pr@0.7`` and so on, ``Pr_null``, ``Pr_n`` and ``Pr_failed`` (of the targeted). ``values`` are, for each
-    targeted sample, whether it reaches the lowest threshold; NaN for others.
+    Keys: ``Pr@0.5`` and so on, ``Pr_null``, and ``_n`` and ``_failed`` of the lowest threshold, which hold for all.
+    ``values`` are, for each targeted sample, whether it reaches the lowest threshold; NaN for others.
 
     Raises:
         InvalidData: if there is no threshold, or one lies outside of (0, 1].
@@ -34,10 +34,9 @@ class PrecisionAt(Metric[Region]):
         >>> found = Detections([[0, 0, 4, 2]], Masks.from_boxes([[0, 0, 4, 2]], (8, 8)))
         >>> metric.update(Outcome(found, "the square", "answer", 3), MaskTruth(target))
         >>> metric.compute()
-        {'Pr@0.5': 1.0, 'Pr@0.7': 0.0, 'Pr_null': 0.0, 'Pr_n': 1.0, 'Pr_failed': 0.0}
+        {'Pr@0.5': 1.0, 'Pr@0.7': 0.0, 'Pr_null': 0.0, 'Pr@0.5_n': 1.0, 'Pr@0.5_failed': 0.0}
     """
 
-    name = "Pr"
     higher_is_better = True
     bounds = (0.0, 1.0)
     truths = (MaskTruth,)
@@ -47,11 +46,12 @@ class PrecisionAt(Metric[Region]):
         self.thresholds = tuple(float(threshold) for threshold in thresholds)
         if not self.thresholds or not all(0.0 < threshold <= 1.0 for threshold in self.thresholds):
             raise InvalidData(f"Expected argument `thresholds` to be numbers in (0, 1], but got {thresholds!r}.")
+        self.name = f"Pr@{min(self.thresholds):g}"
 
     def _measure(self, outcome: Outcome, truth: MaskTruth) -> Region:
         return measure_region(outcome, truth)
 
-    def _covers(self, record: Region) -> bool:
+    def _covers(self, figure: str, record: Region) -> bool:
         return not record.null
 
     def _summarize(self, records: Sequence[Region]) -> dict[str, float]:
