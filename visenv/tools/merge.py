@@ -137,6 +137,9 @@ def merge_detections(
         return Detections(np.zeros((0, 4)), Masks.empty((height, width)))
     images = list({source.name: source for source in sources}.values())
     mapped = _mapped_to_root(images, size, edge_margin)
+    if len(images) == 1:
+        # Detections of one image are never duplicates or fragments of each other.
+        return _as_detections(mapped, [[index] for index in range(len(mapped.source))])
     kept = mapped[_without_duplicates(mapped, iou_threshold)]
     joins = _fragment_joins(kept, images, size, fragment_overlap, edge_margin)
     return _as_detections(kept, _objects(kept.source.tolist(), joins))
@@ -246,8 +249,8 @@ def _objects(source: list[int], joins: list[_Join]) -> list[list[int]]:
 
 
 def _as_detections(kept: _Mapped, objects: list[list[int]]) -> Detections:
-    if not objects:
-        return Detections(kept.boxes, kept.masks, kept.scores)
+    if len(objects) == len(kept.source):
+        return Detections(kept.boxes, kept.masks, kept.scores, kept.labels)
     joined = [index for index, members in enumerate(objects) if len(members) > 1]
     unions = [kept.masks[np.array(objects[index])].union() for index in joined]
     place = [members[0] for members in objects]
