@@ -331,6 +331,9 @@ def test_json_may_start_with_a_byte_order_mark(tmp_path):
     assert read_json(path) == {"a": "é"}
     with pytest.raises(DatasetError, match="Cannot read"):
         read_json(tmp_path)
+    path.write_bytes(b"[NaN, -Infinity]")
+    with pytest.raises(DatasetError, match="no number in JSON"):
+        read_json(path)
 
 
 @given(st.recursive(st.none() | st.floats() | st.integers() | st.text(max_size=3), st.lists, max_leaves=12))

@@ -172,9 +172,10 @@ def draw_shapes(shapes: list[Any], size: tuple[int, int], where: str = "'shapes'
         if not len(points):
             raise DatasetError(f"Expected at least one point in {place}, but it has none.")
         drawn.append((_covered(points, size), _IGNORE if "ignore" in label else _TARGET, points))
-    # Of shapes of one size, the published order is that of a stable sort read backwards.
+    # Of shapes of one size, the published order is that of a stable sort read backwards. A filled polygon of OpenCV has
+    # its outline's pixels, so the outline is not drawn again.
     for _, value, points in sorted(drawn, key=lambda item: item[0])[::-1]:
-        _draw(canvas, points, value)
+        cv2.fillPoly(canvas, [points], value)
     return canvas
 
 
@@ -185,13 +186,8 @@ def _covered(points: NDArray[np.int32], size: tuple[int, int]) -> int:
     if not (high > low).all():
         return 0
     window = np.zeros((high[1] - low[1], high[0] - low[0]), np.uint8)
-    _draw(window, (points - low).astype(np.int32), 1)
+    cv2.fillPoly(window, [(points - low).astype(np.int32)], 1)
     return int(np.count_nonzero(window))
-
-
-def _draw(canvas: NDArray[np.uint8], points: NDArray[np.int32], value: int) -> None:
-    cv2.polylines(canvas, [points], True, value, 1)
-    cv2.fillPoly(canvas, [points], value)
 
 
 def _truth(picture: Picture, classes: NDArray[np.uint8]) -> MaskTruth:
