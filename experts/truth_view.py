@@ -66,7 +66,8 @@ def root_targets(sample: Sample) -> tuple[Masks, FloatArray | None]:
     height, width = sample.image.shape[:2]
     truth = sample.truth
     if isinstance(truth, MaskTruth):
-        return truth.target[np.flatnonzero(truth.target.areas)], None
+        target = Masks.empty((height, width)) if truth.target is None else truth.target
+        return target[np.flatnonzero(target.areas)], None
     if isinstance(truth, BoxesTruth):
         boxes = np.asarray(truth.boxes, dtype=np.float64).reshape(-1, 4)
         return _box_masks(boxes, (height, width)), boxes

@@ -69,7 +69,8 @@ def truth_record(truth: Truth) -> dict[str, Any]:
     """What an episode was scored against."""
     if isinstance(truth, MaskTruth):
         ignore = None if truth.ignore is None else truth.ignore.to_coco_rles()
-        return {"type": "masks", "target": truth.target.to_coco_rles(), "ignore": ignore}
+        target = [] if truth.target is None else truth.target.to_coco_rles()
+        return {"type": "masks", "target": target, "ignore": ignore}
     if isinstance(truth, BoxesTruth):
         labels = None if truth.labels is None else list(truth.labels)
         ignore = None if truth.ignore is None else np.asarray(truth.ignore).tolist()

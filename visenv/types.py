@@ -118,15 +118,18 @@ class Outcome:
 class MaskTruth:
     """One region to segment, over ``img_0``; several masks mean their union."""
 
-    target: Masks
-    """The target's masks; none (or no area) means "nothing there"."""
+    target: Masks | None
+    """The target's masks; None, no mask, or no pixel outside of ``ignore`` means "nothing there"."""
     ignore: Masks | None = None
     """Pixels that count for neither side."""
 
     @property
     def is_null(self) -> bool:
         """Whether there is nothing to find."""
-        return self.target is None or len(self.target) == 0 or not np.any(self.target.areas)
+        if self.target is None:
+            return True
+        target = self.target if self.ignore is None else self.target.minus(self.ignore)
+        return not np.any(target.areas)
 
 
 @dataclass(frozen=True)
