@@ -16,9 +16,9 @@ from visenv.types import FloatArray
 
 WORKING_SIDE = 320
 """Pixels of the long side at which an image is looked at."""
-FIT_SIDE = 48
+FIT_SIDE = 40
 """Pixels of the long side at which the background is fitted."""
-FIT_ROUNDS = 8
+FIT_ROUNDS = 6
 NOISE_FLOOR = np.array([2.5, 1.5, 1.5])
 """Least standard deviation of the background in L, a and b."""
 STANDS_OUT = 4.0
@@ -38,20 +38,18 @@ class Surface:
     explained: float
     """Share of the image's pixels that the surface explains, in [0, 1]."""
 
-    def residual(self, lab: FloatArray, window: tuple[float, float, float, float] = (-1, -1, 1, 1)) -> FloatArray:
-        """What is left of an image's (H, W, 3) Lab colours; ``window`` is where it lies in the surface's frame."""
-        height, width = lab.shape[:2]
-        xs, ys = _centres(width, window[0], window[2]), _centres(height, window[1], window[3])[:, None]
-        planes = [
-            c[0] + c[1] * xs + c[2] * ys + c[3] * xs * xs + c[4] * xs * ys + c[5] * ys * ys
-            for c in self.coefficients.T.astype(np.float32)
-        ]
-        return lab - np.stack(planes, axis=-1)
+    def levels(self, width: int, height: int) -> FloatArray:
+        """The background's Lab colours over an image of a size: (height, width, 3) float32."""
+        columns, rows = min(width, FIT_SIDE), min(height, FIT_SIDE)
+        coarse = (_design(columns, rows) @ self.coefficients).reshape(rows, columns, 3).astype(np.float32)
+        return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR))
 
-    def deviation(self, residual: FloatArray) -> FloatArray:
-        """Distance from the background in standard deviations: (H, W)."""
-        scaled = residual / self.spread.astype(np.float32)
-        return np.sqrt(np.einsum("hwc,hwc->hw", scaled, scaled))
+    def deviation(self, lab: FloatArray) -> FloatArray:
+        """Distance of (H, W, 3) Lab colours from the background, in standard deviations: (H, W) float32."""
+        height, width = lab.shape[:2]
+        scaled = cv2.subtract(lab, self.levels(width, height))
+        weights = (1 / self.spread**2).astype(np.float32)[None, :]
+        return np.asarray(cv2.sqrt(cv2.transform(cv2.multiply(scaled, scaled), weights)))
 
 
 def working_size(width: int, height: int) -> tuple[int, int]:
@@ -75,9 +73,7 @@ def fit_background(lab: FloatArray) -> Surface:
     scale = min(1.0, FIT_SIDE / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     small = cv2.resize(lab, size, interpolation=cv2.INTER_NEAREST).reshape(-1, 3).astype(np.float64)
-    xs = np.tile(_centres(size[0], -1, 1), size[1])
-    ys = np.repeat(_centres(size[1], -1, 1), size[0])
-    design = np.stack([np.ones_like(xs), xs, ys, xs * xs, xs * ys, ys * ys], axis=1).astype(np.float64)
+    design = _design(*size)
     level = _mode(small)
     scaled = (small - level) / [8.0, 5.0, 5.0]
     weights = 1 / (1 + (scaled**2).sum(axis=1))
@@ -104,5 +100,8 @@ def _mode(values: FloatArray) -> FloatArray:
     return np.asarray(values[(np.abs(cells - fullest) <= 1).all(axis=1)].mean(axis=0))
 
 
-def _centres(count: int, low: float, high: float) -> FloatArray:
-    return np.asarray(low + (np.arange(count, dtype=np.float32) + 0.5) * np.float32((high - low) / count))
+def _design(width: int, height: int) -> FloatArray:
+    """(width * height, 6) the surface's terms at each pixel, in reading order."""
+    xs = np.tile((2 * np.arange(width) + 1) / width - 1, height)
+    ys = np.repeat((2 * np.arange(height) + 1) / height - 1, width)
+    return np.stack([np.ones_like(xs), xs, ys, xs * xs, xs * ys, ys * ys], axis=1)

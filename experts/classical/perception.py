@@ -13,15 +13,16 @@ from visenv.experts.classical.colour import NAMES, to_lab
 from visenv.experts.classical.foreground import Surface, fit_background, working_size
 from visenv.experts.classical.pattern import pattern_probabilities
 from visenv.experts.classical.regions import Region, colour_names, find_regions
-from visenv.experts.classical.shape import Bank, correlate, load_bank, polar_map
+from visenv.experts.classical.parting import Judged, part_and_join
+from visenv.experts.classical.shape import Bank, load_bank
 from visenv.masks import Masks
 from visenv.types import BoolArray, IntArray, Pixels
 
 LEAST_SIDE = 10
 """Working pixels of the longer side of a box below which an object is not recognised."""
-SHARPNESS = 22.0
+SHARPNESS = 60.0
 """How fast the probability of a kind falls with its correlation."""
-HALF_BELIEVED = 0.80
+HALF_BELIEVED = 0.90
 """The correlation at which a silhouette is as likely to be a known kind as to be something else."""
 
 
@@ -101,9 +102,11 @@ def perceive(pixels: Pixels) -> Perception:
         small = np.asarray(cv2.resize(small, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
     lab = to_lab(small)
     surface = fit_background(lab)
-    regions = find_regions(small, lab, surface)
     names = colour_names(small)
-    kinds = _recognise(regions, load_bank())
+    regions = find_regions(lab, names, surface)
+    judged = part_and_join(regions, lab, load_bank())
+    regions = [each.region for each in judged]
+    kinds = [_kinds(each, load_bank()) for each in judged]
     masks = _full_masks(regions, pixels, surface, size)
     percepts = []
     for region, probabilities, box, area in zip(regions, kinds, masks.boxes, masks.areas, strict=True):
@@ -121,19 +124,14 @@ def perceive(pixels: Pixels) -> Perception:
     return Perception(tuple(percepts), masks, surface)
 
 
-def _recognise(regions: list[Region], bank: Bank) -> list[dict[str, float]]:
-    """Probabilities of the kinds of each region; none for what is too small to be recognised."""
-    known = [index for index, region in enumerate(regions) if max(region.mask.shape) >= LEAST_SIDE]
-    if not known:
-        return [{} for _ in regions]
-    scores = correlate(np.stack([polar_map(regions[index].mask) for index in known]), bank)
-    result: list[dict[str, float]] = [{} for _ in regions]
-    for index, row in zip(known, scores, strict=True):
-        weights = np.exp(SHARPNESS * (row - row.max()))
-        nothing = np.exp(SHARPNESS * (HALF_BELIEVED - row.max()))
-        probabilities = weights / (weights.sum() + nothing)
-        result[index] = {bank.names[k]: float(probabilities[k]) for k in np.flatnonzero(probabilities > 0.01)}
-    return result
+def _kinds(judged: Judged, bank: Bank) -> dict[str, float]:
+    """Probabilities of the kinds of a region; none for what is too small to be recognised."""
+    if max(judged.region.mask.shape) < LEAST_SIDE:
+        return {}
+    weights = np.exp(SHARPNESS * (judged.scores - judged.best))
+    nothing = np.exp(SHARPNESS * (HALF_BELIEVED - judged.best))
+    probabilities = weights / (weights.sum() + nothing)
+    return {bank.names[index]: float(probabilities[index]) for index in np.flatnonzero(probabilities > 0.01)}
 
 
 def _colours(region: Region, names: IntArray) -> dict[str, float]:

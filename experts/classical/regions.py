@@ -14,8 +14,20 @@ from visenv.types import BoolArray, FloatArray, IntArray, Pixels
 
 LEAST_AREA = 20
 """Working pixels below which a speck is noise."""
+FAINT = 0.16
+"""Share of a component's upper quartile of deviation below which a pixel of it is a mark on the background."""
+TINY_HOLE = 0.025
+"""Share of a component below which a hole is ink or shine that looks like the background."""
+HOLE_CONTRAST = 6.0
+"""Lab distance from the surroundings from which a hole is no hole."""
+HOLE_HOLDS = 0.1
+"""Share of a hole that something else may cover before it counts as open: then something lies in it."""
+SAME_HUE = 14.0
+"""Degrees of hue angle within which two colour names are shades of one."""
 LEAST_HUE_SHARE = 0.06
-"""Share of a component that a hue must cover to be an object of its own."""
+"""Share of a component that a hue must cover to be an object of its own…"""
+ENOUGH_HUED = 40
+"""…or working pixels that are enough, however large the component is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,24 +57,24 @@ def _name_table() -> IntArray:
 
 def colour_names(pixels: Pixels) -> IntArray:
     """Index in ``colour.NAMES`` of each pixel's likeliest colour name: (H, W) uint8."""
-    coarse = pixels >> 3
-    return np.asarray(_name_table()[coarse[..., 0], coarse[..., 1], coarse[..., 2]])
+    coarse = (pixels >> 3).astype(np.uint16)
+    return np.asarray(_name_table().ravel().take(coarse[..., 0] << 10 | coarse[..., 1] << 5 | coarse[..., 2]))
 
 
-def find_regions(pixels: Pixels, lab: FloatArray, surface: Surface) -> list[Region]:
+def find_regions(lab: FloatArray, names: IntArray, surface: Surface) -> list[Region]:
     """Part an image's foreground into objects.
 
     Args:
-        pixels: (H, W, 3) at the working resolution.
-        lab: (H, W, 3) its Lab colours.
+        lab: (H, W, 3) Lab colours at the working resolution.
+        names: (H, W) its ``colour_names``.
         surface: the background.
 
     Returns:
         Regions in reading order of their first pixels.
     """
-    foreground = (surface.deviation(surface.residual(lab)) > STANDS_OUT).astype(np.uint8)
+    deviation = surface.deviation(lab)
+    foreground = (deviation > STANDS_OUT).astype(np.uint8)
     chroma = np.hypot(lab[..., 1], lab[..., 2])
-    names = colour_names(pixels)
     hued = (foreground > 0) & (chroma > SATURATED) & _CHROMATIC[names]
     count, labels, stats, _ = cv2.connectedComponentsWithStats(foreground, connectivity=4)
     regions: list[Region] = []
@@ -71,19 +83,57 @@ def find_regions(pixels: Pixels, lab: FloatArray, surface: Surface) -> list[Regi
         if area < LEAST_AREA:
             continue
         window = (slice(y, y + h), slice(x, x + w))
-        mask = labels[window] == index
-        regions.extend(_part(mask, names[window], hued[window] & mask, x, y))
+        mask = _without_clutter(labels[window] == index, deviation[window])
+        mask = _filled(mask, lab[window], foreground[window] > 0)
+        regions.extend(_part(mask, lab[window], names[window], hued[window] & mask, x, y))
     return regions
+
+
+def _without_clutter(mask: BoolArray, deviation: FloatArray) -> BoolArray:
+    """A component without the faint marks on the background that hang on to it."""
+    values = deviation[mask]
+    upper = 3 * len(values) // 4
+    least = FAINT * float(np.partition(values, upper)[upper])
+    if least <= STANDS_OUT:
+        return mask
+    strong = (mask & (deviation > least)).astype(np.uint8)
+    count, pieces, stats, _ = cv2.connectedComponentsWithStats(strong, connectivity=8)
+    kept = stats[:, cv2.CC_STAT_AREA] >= LEAST_AREA // 2
+    kept[0] = False
+    return np.asarray(kept[pieces]) if count > 1 and kept.any() else mask
 
 
 _CHROMATIC = np.array([name not in ("white", "grey", "black") for name in NAMES])
 
 
-def _part(mask: BoolArray, names: IntArray, hued: BoolArray, x: int, y: int) -> list[Region]:
+def _filled(mask: BoolArray, lab: FloatArray, foreground: BoolArray) -> BoolArray:
+    """A component with those holes filled that are tiny or do not show the background around it."""
+    outside = np.pad(~mask, 1, constant_values=True).astype(np.uint8)
+    count, pieces, stats, _ = cv2.connectedComponentsWithStats(outside, connectivity=4)
+    if count <= 2:
+        return mask
+    pieces = pieces[1:-1, 1:-1]
+    around = pieces == 1
+    level = lab[around].mean(axis=0) if around.any() else None
+    filled = mask.copy()
+    area = int(mask.sum())
+    for index in range(2, count):
+        hole = pieces == index
+        if foreground[hole].mean() > HOLE_HOLDS:
+            continue
+        shows_background = level is not None and np.linalg.norm(lab[hole].mean(axis=0) - level) < HOLE_CONTRAST
+        if not shows_background or stats[index, cv2.CC_STAT_AREA] < TINY_HOLE * area:
+            filled |= hole
+    return filled
+
+
+def _part(mask: BoolArray, lab: FloatArray, names: IntArray, hued: BoolArray, x: int, y: int) -> list[Region]:
     """The regions of one connected component."""
     area = int(mask.sum())
+    names = _joined_hues(lab, names, hued)
     counts = np.bincount(names[hued], minlength=len(NAMES))
-    strong = np.flatnonzero(counts >= max(LEAST_AREA // 2, LEAST_HUE_SHARE * area))
+    least = np.clip(LEAST_HUE_SHARE * area, LEAST_AREA // 2, ENOUGH_HUED)
+    strong = np.flatnonzero(counts >= least)
     if len(strong) <= 1:
         hue = int(strong[0]) if len(strong) else -1
         return [Region(mask, x, y, hue, hued & (names == hue), False)]
@@ -97,7 +147,7 @@ def _part(mask: BoolArray, names: IntArray, hued: BoolArray, x: int, y: int) -> 
     present = np.unique(markers[markers > 0])
     if len(present) == 0:
         return [Region(mask, x, y, -1, np.zeros_like(mask), False)]
-    owner = _nearest(markers)
+    owner = nearest_marker(markers)
     regions = []
     for value in present:
         own = ((owner == value) & mask).astype(np.uint8)
@@ -112,8 +162,23 @@ def _part(mask: BoolArray, names: IntArray, hued: BoolArray, x: int, y: int) -> 
     return regions
 
 
-def _nearest(markers: IntArray) -> IntArray:
-    """Each pixel's nearest marker."""
+def _joined_hues(lab: FloatArray, names: IntArray, hued: BoolArray) -> IntArray:
+    """Names with those of nearly one hue angle made one, the commonest: a shade is often named like another colour."""
+    counts = np.bincount(names[hued], minlength=len(NAMES))
+    order = [int(name) for name in np.argsort(-counts, kind="stable") if counts[name] > 0]
+    means = {name: lab[hued & (names == name)][:, 1:].mean(axis=0) for name in order}
+    angles = {name: float(np.degrees(np.arctan2(mean[1], mean[0]))) for name, mean in means.items()}
+    table = np.arange(len(NAMES), dtype=names.dtype)
+    for rank, name in enumerate(order):
+        for larger in order[:rank]:
+            if table[larger] == larger and abs((angles[name] - angles[larger] + 180) % 360 - 180) < SAME_HUE:
+                table[name] = larger
+                break
+    return np.asarray(table[names])
+
+
+def nearest_marker(markers: IntArray) -> IntArray:
+    """Each pixel's nearest marker: (H, W) of values above 0, from an image that is 0 where there is none."""
     free = (markers == 0).astype(np.uint8)
     _, nearest = cv2.distanceTransformWithLabels(free, cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL)
     table = np.zeros(int(nearest.max()) + 1, dtype=markers.dtype)

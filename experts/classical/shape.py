@@ -17,15 +17,17 @@ import numpy as np
 
 from visenv.types import BoolArray, FloatArray, IntArray
 
-RINGS = 16
+RINGS = 12
 ANGLES = 64
 REACH = 2.6
 """Radius of the outermost ring, in radii of the disc of the same area."""
-HARMONICS = 24
+HARMONICS = 16
 """Angular frequencies that are kept: finer detail is noise at the working resolution."""
 UPRIGHT_DEGREES = 40.0
 SAMPLED_SIDE = 48.0
 """Pixels to which the square root of a silhouette's area is brought before sampling."""
+FEW = 16
+"""Silhouettes that are compared at once: products small enough that linear algebra libraries start no threads."""
 BANK_FILE = "silhouettes.npz"
 
 
@@ -109,8 +111,11 @@ def correlate(maps: FloatArray, bank: Bank) -> FloatArray:
     Returns:
         (N, K) in [-1, 1].
     """
-    if len(maps) == 0:
-        return np.zeros((0, len(bank.names)))
+    parts = [_correlate_few(maps[start : start + FEW], bank) for start in range(0, len(maps), FEW)]
+    return np.concatenate(parts) if parts else np.zeros((0, len(bank.names)))
+
+
+def _correlate_few(maps: FloatArray, bank: Bank) -> FloatArray:
     spectra = spectrum(maps)
     product = np.matmul(spectra.transpose(2, 0, 1), bank.spectra.conj().transpose(2, 1, 0))
     scores = np.fft.irfft(product.transpose(1, 2, 0), n=ANGLES, axis=2)
