@@ -37,9 +37,7 @@ from visenv.types import MaskTruth, Sample
 
 SPLITS = ("train", "val", "test")
 FAMILIES = ("reasonseg", "grefseg", "refseg")
-VOCABULARY = (
-    "person", "animal", "vehicle", "food", "plant", "clothes", "furniture", "tool", "building",
-)  # fmt: skip
+VOCABULARY = ("person", "animal", "vehicle", "food", "plant", "clothes", "furniture", "tool", "building")
 """Simple phrases for the discrete action mode."""
 
 _LAYOUT = "SPLIT/NAME.jpg beside SPLIT/NAME.json, SPLIT one of train, val, test"
