@@ -51,6 +51,9 @@ def register_all() -> None:
 
     policies.register("random", "visenv.policies.random:RandomPolicy", summary="samples the action space")
     policies.register(
+        "single", "visenv.policies.single:SingleCallPolicy", summary="the whole query, asked once of the whole image"
+    )
+    policies.register(
         "scripted", "visenv.policies.scripted:ScriptedPolicy", summary="VisHarness's published strategies"
     )
     policies.register(

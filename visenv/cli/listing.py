@@ -1,0 +1,129 @@
+"""``visenv list`` and ``visenv describe``."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import typer
+from rich.markdown import Markdown
+from rich.table import Table
+
+from visenv.builtin import ENVIRONMENTS
+from visenv.cli.common import JSON, known_id, make_env, output, print_json
+from visenv.env import VisionToolEnv
+from visenv.protocol.schema import openai_tools
+from visenv.registration import Entry, Registry, datasets, experts, policies, rewards, toolsets
+from visenv.spaces import observation_space
+
+_REGISTRIES: dict[str, Registry] = {
+    "datasets": datasets,
+    "experts": experts,
+    "toolsets": toolsets,
+    "rewards": rewards,
+    "policies": policies,
+}
+_TITLES = {"datasets": "Data sets", "experts": "Experts", "toolsets": "Tool sets", "rewards": "Rewards"}
+
+
+def list_everything(json: bool = JSON) -> None:
+    """List what there is: environments, data sets, experts, tool sets, rewards, policies."""
+    environments = [
+        {"name": name, "summary": _summary(Entry(name, entry_point).load()), "entry_point": entry_point}
+        for name, entry_point in ENVIRONMENTS.items()
+    ]
+    listed: dict[str, list[dict[str, str]]] = {"environments": environments}
+    for kind, registry in _REGISTRIES.items():
+        listed[kind] = [
+            {"name": entry.name, "summary": entry.summary, "entry_point": entry.entry_point} for entry in registry
+        ]
+    if json:
+        print_json(listed)
+        return
+    console = output()
+    for kind, entries in listed.items():
+        table = Table("name", "what it is", title=_TITLES.get(kind, kind.capitalize()), title_justify="left")
+        for entry in entries:
+            table.add_row(entry["name"], entry["summary"])
+        console.print(table)
+
+
+def describe(
+    env_id: str = typer.Argument(..., metavar="ID", help="An environment, such as VisHarness/ReasonSeg-v0."),
+    toolset: str = typer.Option("visharness", help="The tools to describe."),
+    reward: str = typer.Option("visharness", help="The reward to describe."),
+    action_mode: str = typer.Option("structured", help="structured, text or discrete."),
+    json: bool = JSON,
+) -> None:
+    """Describe an environment: task, tools with their arguments, spaces, reward, metrics."""
+    env = make_env(env_id, toolset=toolset, reward=reward, action_mode=action_mode, experts="oracle")
+    page = _page(known_id(env_id), env, reward)
+    if json:
+        print_json(page)
+        return
+    console = output()
+    console.print(Markdown(f"# {page['id']}\n\n{page['description']}"))
+    console.print(_tools_table(page["tools"]))
+    spaces = Table("space", "holds", title="Spaces", title_justify="left")
+    spaces.add_row("action", page["action_space"])
+    for key, space in page["observation_space"].items():
+        spaces.add_row(f"observation: {key}", space)
+    console.print(spaces)
+    figures = Table("metric", "range", "better", "what it is", title="Metrics", title_justify="left")
+    for metric in page["metrics"]:
+        low, high = metric["bounds"]
+        better = "higher" if metric["higher_is_better"] else "lower"
+        figures.add_row(metric["name"], f"{low:g} to {high:g}", better, metric["summary"])
+    console.print(figures)
+    low, high = page["reward"]["bounds"]
+    console.print(f"Reward [bold]{reward}[/]: {page['reward']['summary']} An episode pays {low:g} to {high:g}.")
+
+
+def _page(name: str, env: VisionToolEnv, reward: str) -> dict[str, Any]:
+    metrics = [Entry(entry, entry).load() for entry in env.metric_names]
+    return {
+        "id": name,
+        "summary": _summary(type(env)),
+        "description": inspect.getdoc(type(env)) or "",
+        "family": env.family,
+        "tools": [tool["function"] for tool in openai_tools(env.specs)],
+        "action_space": str(env.action_space),
+        "observation_space": {key: str(space) for key, space in observation_space(pictures=True).items()},
+        "reward": {
+            "name": reward,
+            "summary": _summary(type(env.config.reward)),
+            "bounds": list(env.config.reward.bounds),
+        },
+        "metrics": [
+            {
+                "name": metric.name,
+                "summary": _summary(metric),
+                "bounds": list(metric.bounds),
+                "higher_is_better": metric.higher_is_better,
+            }
+            for metric in metrics
+        ],
+    }
+
+
+def _tools_table(tools: list[dict[str, Any]]) -> Table:
+    table = Table("tool", "argument", "type", "what it is", title="Tools", title_justify="left", show_lines=True)
+    for tool in tools:
+        table.add_row(f"[bold]{tool['name']}[/]", "", "", tool["description"])
+        for name, schema in tool["parameters"]["properties"].items():
+            table.add_row("", name, _type(schema), schema.get("description", ""))
+    table.add_row("[bold]Answer[/]", "text", "string", "Ends the episode.")
+    return table
+
+
+def _type(schema: dict[str, Any]) -> str:
+    if "enum" in schema:
+        return " | ".join(repr(choice) for choice in schema["enum"])
+    if schema.get("type") == "array" and "items" in schema:
+        return f"array of {_type(schema['items'])}"
+    return str(schema.get("type", "any"))
+
+
+def _summary(thing: Any) -> str:
+    """The first sentence of a docstring."""
+    return " ".join((inspect.getdoc(thing) or "").partition("\n\n")[0].split())

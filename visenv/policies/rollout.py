@@ -1,0 +1,78 @@
+"""The loop that runs a policy through episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from visenv.errors import InvalidData
+from visenv.policies.base import Policy
+from visenv.types import Outcome
+from visenv.wrappers.text import vision_env
+
+
+@dataclass(frozen=True)
+class Finished:
+    """One episode that has ended."""
+
+    index: int
+    """From 0."""
+    sample_id: str
+    query: str
+    reward: float
+    """The sum over its turns."""
+    outcome: Outcome
+    metrics: dict[str, float]
+
+
+def rollout(env: gym.Env[Any, Any], policy: Policy, *, episodes: int, seed: int) -> Iterator[Finished]:
+    """Run a policy, one episode after another.
+
+    A split that has an end is gone through without repetition, in an order drawn from the seed; after its last sample
+    it starts over. Of a split without an end, new samples are drawn. Each episode has random streams of its own.
+
+    Args:
+        env: an environment of visenv, wrapped or not; it is not closed.
+        policy: who acts.
+        episodes: how many to run, at least 1.
+        seed: of everything that is drawn.
+
+    Yields:
+        What each episode came to, when it has ended.
+
+    Raises:
+        InvalidData: if there is not at least one episode to run, or the seed is negative.
+    """
+    if episodes < 1:
+        raise InvalidData(f"Expected at least 1 episode, but got {episodes}.")
+    if seed < 0:
+        raise InvalidData(f"Expected a seed of at least 0, but got {seed}.")
+    vision = vision_env(env)
+    order_seed, *streams = np.random.SeedSequence(seed).spawn(episodes + 1)
+    order = _order(vision.dataset.size, episodes, np.random.default_rng(order_seed))
+    for index, stream in enumerate(streams):
+        env_seed, policy_seed = stream.spawn(2)
+        options = None if order is None else {"index": order[index]}
+        env.reset(seed=int(env_seed.generate_state(1)[0]), options=options)
+        policy.reset(vision, policy_seed)
+        reward, ended = 0.0, False
+        while not ended:
+            _, paid, terminated, truncated, _ = env.step(policy.act(vision.episode))
+            reward += float(paid)
+            ended = terminated or truncated
+        episode = vision.episode
+        yield Finished(index, episode.sample_id, episode.query, reward, episode.outcome, vision.metrics())
+
+
+def _order(size: int | None, episodes: int, rng: np.random.Generator) -> list[int] | None:
+    """Which samples to ask for; None where there is no end to them."""
+    if size is None:
+        return None
+    if size < 1:
+        raise InvalidData("Expected a data set with at least one sample, but this one is empty.")
+    rounds = [rng.permutation(size) for _ in range(-(-episodes // size))]
+    return [int(index) for index in np.concatenate(rounds)[:episodes]]

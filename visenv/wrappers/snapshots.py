@@ -1,0 +1,133 @@
+"""Small pictures of an episode, for its page."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from visenv.episode import Episode
+from visenv.geometry import scaling
+from visenv.images import draw_detections, fit_within
+from visenv.types import AnswerTruth, BoxesTruth, Detections, MaskTruth, Pixels, PointsTruth, Truth
+from visenv.workspace import Picture
+
+SIDE = 560
+"""Pixels of the longer side of a picture that stands alone."""
+SHARED_AREA = 560 * 560
+"""Pixels that the pictures of one reply share, however many they are."""
+LEAST_SIDE = 120
+"""Pixels of the longer side below which a picture tells nothing; many pictures may so take more than their share."""
+TRUTH_COLOUR = (255, 45, 110)
+QUALITY = 82
+
+
+def encode(pixels: Pixels, side: int = SIDE) -> bytes:
+    """A picture as a small JPEG file.
+
+    Args:
+        pixels: (H, W, 3) uint8.
+        side: to which the longer side is shrunk, in pixels.
+    """
+    buffer = io.BytesIO()
+    Image.fromarray(fit_within(pixels, side, side)).save(buffer, "JPEG", quality=QUALITY)
+    return buffer.getvalue()
+
+
+def side_of_one(count: int) -> int:
+    """To which side the pictures of a reply are shrunk.
+
+    Args:
+        count: how many there are.
+
+    Example:
+        >>> side_of_one(1), side_of_one(4), side_of_one(64)
+        (560, 280, 120)
+    """
+    return max(LEAST_SIDE, min(SIDE, round((SHARED_AREA / max(1, count)) ** 0.5)))
+
+
+def turn_snapshots(pictures: Sequence[Picture]) -> list[bytes]:
+    """The pictures of one reply as JPEG files, the first at full size, the others sharing what one takes.
+
+    Args:
+        pictures: those that the reply shows, in order.
+    """
+    rest = side_of_one(len(pictures) - 1)
+    return [encode(picture.pixels, SIDE if index == 0 else rest) for index, picture in enumerate(pictures)]
+
+
+def truth_snapshot(episode: Episode) -> Pixels | None:
+    """The first image with the truth drawn on it; None where the truth is no part of a picture.
+
+    What is to be found keeps its colours inside a bright outline, the rest is dimmed.
+    """
+    pixels, truth = episode.workspace.root.pixels, episode.truth
+    if isinstance(truth, AnswerTruth):
+        return None
+    if isinstance(truth, MaskTruth):
+        dimmed = np.asarray(cv2.addWeighted(pixels, 0.45, np.full_like(pixels, 24), 0.55, 0), dtype=np.uint8)
+        for mask in (truth.target, truth.ignore):
+            if mask is not None and len(mask):
+                region = mask.union().to_dense()[0]
+                dimmed[region] = pixels[region]
+        pixels = dimmed
+    factor = _enlargement(pixels)
+    return _outlined(_enlarged(pixels, factor), truth, factor)
+
+
+def final_snapshot(episode: Episode) -> Pixels:
+    """The first image with the final result tinted and the truth outlined."""
+    final, factor = episode.workspace.final, _enlargement(episode.workspace.root.pixels)
+    pixels = _enlarged(episode.workspace.root.pixels, factor)
+    if final is not None:
+        height, width = pixels.shape[:2]
+        masks = None if final.masks is None else final.masks.warp(scaling(factor), (height, width))
+        many = len(final) > 40
+        larger = Detections(final.boxes * factor, masks, final.scores)
+        pixels = draw_detections(pixels, larger, numbers=not many, alpha=0.3 if many else 0.5)
+    return _outlined(pixels, episode.truth, factor)
+
+
+def _enlargement(pixels: Pixels) -> int:
+    """How many times a small picture is enlarged, so that what is drawn on it is fine."""
+    return max(1, min(4, SIDE // max(pixels.shape[:2])))
+
+
+def _enlarged(pixels: Pixels, factor: int) -> Pixels:
+    if factor == 1:
+        return pixels.copy()
+    return np.asarray(cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
+
+
+def _outlined(canvas: Pixels, truth: Truth, factor: int) -> Pixels:
+    """Draw the truth's outline: of masks the contour, of boxes the sides, of points a ring.
+
+    Args:
+        canvas: (H, W, 3) uint8, the first image enlarged by ``factor``; drawn on.
+        truth: in the frame of the first image.
+        factor: how many times the image was enlarged.
+    """
+    width = max(1, round(max(canvas.shape[:2]) / 320))
+    if isinstance(truth, MaskTruth):
+        for masks, colour in ((truth.ignore, (128, 128, 128)), (truth.target, TRUTH_COLOUR)):
+            if masks is not None and len(masks):
+                region = masks.union().to_dense()[0].astype(np.uint8)
+                size = (canvas.shape[1], canvas.shape[0])
+                region = cv2.resize(region, size, interpolation=cv2.INTER_NEAREST)
+                contours, _ = cv2.findContours(region, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+                cv2.drawContours(canvas, contours, -1, (255, 255, 255), width + 2)
+                cv2.drawContours(canvas, contours, -1, colour, width)
+    elif isinstance(truth, BoxesTruth):
+        boxes = np.rint(np.asarray(truth.boxes, dtype=float).reshape(-1, 4) * factor).astype(int)
+        for x0, y0, x1, y1 in boxes.tolist():
+            cv2.rectangle(canvas, (x0, y0), (max(x0, x1 - 1), max(y0, y1 - 1)), TRUTH_COLOUR, width)
+    elif isinstance(truth, PointsTruth):
+        points = np.rint(np.asarray(truth.points, dtype=float).reshape(-1, 2) * factor).astype(int)
+        for x, y in points.tolist():
+            cv2.circle(canvas, (x, y), 3 * width + 1, (255, 255, 255), width + 2)
+            cv2.circle(canvas, (x, y), 3 * width + 1, TRUTH_COLOUR, width)
+    return canvas
