@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import operator
 import re
+from typing import Any
 
 import numpy as np
 
 from visenv.datasets.base import FAMILIES
 from visenv.datasets.scenes.kinds import KINDS
 from visenv.datasets.scenes.profiles import DENSE_KINDS, profile
+from visenv.datasets.scenes.programs import Select
 from visenv.datasets.scenes.questions import Question, ask
 from visenv.datasets.scenes.render import RenderedScene, render_scene
 from visenv.errors import DatasetError
@@ -96,15 +98,22 @@ class ScenesDataset:
             query=question.text,
             truth=_truth(self.family, rendered, question),
             task=_TASKS.get(self.family, "segmentation"),
-            metadata={
-                "family": self.family,
-                "difficulty": self.difficulty,
-                "program": repr(question.program),
-                "form": type(question.program).__name__,
-                "objects": len(rendered.scene.objects),
-                "targets": len(question.targets),
-            },
+            metadata=self._metadata(rendered, question),
         )
+
+    def _metadata(self, rendered: RenderedScene, question: Question) -> dict[str, Any]:
+        program = question.program
+        described = {
+            "family": self.family,
+            "difficulty": self.difficulty,
+            "program": repr(program),
+            "form": type(program).__name__,
+            "objects": len(rendered.scene.objects),
+            "targets": len(question.targets),
+        }
+        if self.family == "densedet" and isinstance(program, Select):
+            described["category"] = " ".join(word for word in (program.colour, program.kind) if word is not None)
+        return described
 
     def explain(self, index: int) -> tuple[RenderedScene, Question]:
         """What the sample with that number is made of: the scene with its objects, and the query as a program.
