@@ -205,6 +205,8 @@ def _phrase(tokens: list[str]) -> Phrase:
             continue
         elif name == "relation" and _starts_noun_phrase(tokens, index):
             chunk, index = _until_mark(tokens, index)
+            if any(word in ORDINALS for word in chunk) and index < len(tokens) and tokens[index].startswith("<from:"):
+                chunk, index = [*chunk, tokens[index]], index + 1
             relations.append(Relation(value, _phrase(chunk), negated))
         negated = False
     description, used = _describe(head)

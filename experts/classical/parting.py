@@ -1,8 +1,8 @@
 """Parting what touches and joining what is cut in two: hypotheses of regions, judged by the bank of silhouettes.
 
-Objects of one hue that touch come as one region. The dark lines inside of it cut it into pieces; each way of dealing the
-pieces to two objects is tried, and kept if both halves look more like something known than the whole does. The other way
-round, two regions of one hue with another object between them are joined if together they look like something known.
+Objects of one hue that touch come as one region. The dark lines inside of it cut it into pieces; each way of dealing
+the pieces to two objects is tried, and kept if the halves look more like something known than the whole does. The other
+way round, two regions of one hue with another object between them are joined if together they look like something known.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from visenv.experts.classical.regions import LEAST_AREA, Region, nearest_marker
-from visenv.experts.classical.shape import Bank, correlate, polar_map
+from visenv.experts.classical.shape import Banks, correlate, polar_map
 from visenv.types import BoolArray, FloatArray, IntArray
 
 RECOGNISED = 0.93
@@ -46,30 +46,33 @@ class Judged:
         return float(self.scores.max())
 
 
-def judge(regions: Sequence[Region], bank: Bank) -> list[Judged]:
-    """Compare regions with the bank."""
-    if not regions:
-        return []
-    scores = correlate(np.stack([polar_map(region.mask) for region in regions]), bank)
-    return [Judged(region, row) for region, row in zip(regions, scores, strict=True)]
+def judge(regions: Sequence[Region], banks: Banks) -> list[Judged]:
+    """Compare regions with the banks: what stands alone with whole drawings, the rest with cut ones too."""
+    rows: dict[int, FloatArray] = {}
+    for bank, touching in ((banks.whole, False), (banks.cut, True)):
+        indices = [index for index, region in enumerate(regions) if region.touches == touching]
+        if indices:
+            maps = np.stack([polar_map(regions[index].mask) for index in indices])
+            rows |= dict(zip(indices, correlate(maps, bank), strict=True))
+    return [Judged(region, rows[index]) for index, region in enumerate(regions)]
 
 
-def part_and_join(regions: Sequence[Region], lab: FloatArray, bank: Bank) -> list[Judged]:
+def part_and_join(regions: Sequence[Region], lab: FloatArray, banks: Banks) -> list[Judged]:
     """The regions, parted and joined where that makes them look more like known things.
 
     Args:
         regions: as found.
         lab: (H, W, 3) Lab colours of the image at the working resolution.
-        bank: known silhouettes.
+        banks: known silhouettes.
     """
-    judged = _join(judge(regions, bank), bank)
+    judged = _join(judge(regions, banks), banks)
     result: list[Judged] = []
     for each in judged:
-        result.extend(_part(each, lab, bank, depth=2))
+        result.extend(_part(each, lab, banks, depth=2))
     return result
 
 
-def _part(whole: Judged, lab: FloatArray, bank: Bank, depth: int) -> list[Judged]:
+def _part(whole: Judged, lab: FloatArray, banks: Banks, depth: int) -> list[Judged]:
     region = whole.region
     if depth == 0 or whole.best >= RECOGNISED or region.hue < 0 or int(region.mask.sum()) < PARTABLE:
         return [whole]
@@ -78,7 +81,7 @@ def _part(whole: Judged, lab: FloatArray, bank: Bank, depth: int) -> list[Judged
     if count < 2:
         return [whole]
     halves = [_crop(region, side) for side in _sides(owners, count)]
-    scored = judge([half for half in halves if half is not None], bank)
+    scored = judge([half for half in halves if half is not None], banks)
     by_side = iter(scored)
     found = [None if half is None else next(by_side) for half in halves]
     best, choice = whole.best + GAIN, None
@@ -91,7 +94,7 @@ def _part(whole: Judged, lab: FloatArray, bank: Bank, depth: int) -> list[Judged
             best, choice = mean, (first, second)
     if choice is None:
         return [whole]
-    return [part for half in choice for part in _part(half, lab, bank, depth - 1)]
+    return [part for half in choice for part in _part(half, lab, banks, depth - 1)]
 
 
 def _pieces(region: Region, lightness: FloatArray) -> tuple[IntArray, int]:
@@ -146,11 +149,11 @@ def _crop(region: Region, side: BoolArray) -> Region | None:
     return Region(side[window], region.x + int(xs[0]), region.y + int(ys[0]), region.hue, hued, True)
 
 
-def _join(judged: list[Judged], bank: Bank) -> list[Judged]:
+def _join(judged: list[Judged], banks: Banks) -> list[Judged]:
     """Join regions of one hue that are cut apart by something between them."""
     weak = [index for index, each in enumerate(judged) if each.region.touches and each.best < RECOGNISED]
     pairs = [(a, b) for a, b in combinations(weak, 2) if _may_join(judged[a].region, judged[b].region)][:24]
-    unions = judge([_union(judged[a].region, judged[b].region) for a, b in pairs], bank)
+    unions = judge([_union(judged[a].region, judged[b].region) for a, b in pairs], banks)
     taken: set[int] = set()
     joined: list[Judged] = []
     for index in np.argsort([-union.best for union in unions], kind="stable"):

@@ -11,10 +11,10 @@ import numpy as np
 from visenv.capabilities import View
 from visenv.experts.classical.colour import NAMES, to_lab
 from visenv.experts.classical.foreground import Surface, fit_background, working_size
+from visenv.experts.classical.parting import Judged, part_and_join
 from visenv.experts.classical.pattern import pattern_probabilities
 from visenv.experts.classical.regions import Region, colour_names, find_regions
-from visenv.experts.classical.parting import Judged, part_and_join
-from visenv.experts.classical.shape import Bank, load_bank
+from visenv.experts.classical.shape import load_banks
 from visenv.masks import Masks
 from visenv.types import BoolArray, IntArray, Pixels
 
@@ -104,9 +104,10 @@ def perceive(pixels: Pixels) -> Perception:
     surface = fit_background(lab)
     names = colour_names(small)
     regions = find_regions(lab, names, surface)
-    judged = part_and_join(regions, lab, load_bank())
+    banks = load_banks()
+    judged = part_and_join(regions, lab, banks)
     regions = [each.region for each in judged]
-    kinds = [_kinds(each, load_bank()) for each in judged]
+    kinds = [_kinds(each, banks.whole.names) for each in judged]
     masks = _full_masks(regions, pixels, surface, size)
     percepts = []
     for region, probabilities, box, area in zip(regions, kinds, masks.boxes, masks.areas, strict=True):
@@ -124,14 +125,14 @@ def perceive(pixels: Pixels) -> Perception:
     return Perception(tuple(percepts), masks, surface)
 
 
-def _kinds(judged: Judged, bank: Bank) -> dict[str, float]:
+def _kinds(judged: Judged, names: tuple[str, ...]) -> dict[str, float]:
     """Probabilities of the kinds of a region; none for what is too small to be recognised."""
     if max(judged.region.mask.shape) < LEAST_SIDE:
         return {}
     weights = np.exp(SHARPNESS * (judged.scores - judged.best))
     nothing = np.exp(SHARPNESS * (HALF_BELIEVED - judged.best))
     probabilities = weights / (weights.sum() + nothing)
-    return {bank.names[index]: float(probabilities[index]) for index in np.flatnonzero(probabilities > 0.01)}
+    return {names[index]: float(probabilities[index]) for index in np.flatnonzero(probabilities > 0.01)}
 
 
 def _colours(region: Region, names: IntArray) -> dict[str, float]:

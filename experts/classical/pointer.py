@@ -16,8 +16,10 @@ from visenv.capabilities import Points
 from visenv.experts.classical.parser import Description, Order, Phrase, Relation, parse
 from visenv.experts.classical.perception import Perception
 
-BELIEVED = 0.4
-"""Least probability of being what a description asks for."""
+BELIEVED = 0.15
+"""Least probability of being what a description asks for: lower than a grounder's, since the phrase says more."""
+PRESUPPOSED = 0.05
+"""The same for the likeliest thing, where a phrase speaks of one certain object and none is believed to be it."""
 BESIDE = 0.6
 """Gap up to which things are next to each other, in mean lengths of the two."""
 INSIDE_SLACK = 0.08
@@ -92,11 +94,15 @@ def resolve(phrase: Phrase, things: Sequence[Thing], shape: tuple[int, int]) -> 
 
 
 def _single(phrase: Phrase, things: Sequence[Thing], shape: tuple[int, int]) -> dict[int, float]:
-    found = {}
-    for index, thing in enumerate(things):
-        score = _fit(phrase.description, thing)
-        if score >= BELIEVED and not any(_fit(each, thing) >= BELIEVED for each in phrase.excluded):
-            found[index] = score
+    fits = {
+        index: _fit(phrase.description, thing)
+        for index, thing in enumerate(things)
+        if not any(_fit(each, thing) >= 0.5 for each in phrase.excluded)
+    }
+    found = {index: score for index, score in fits.items() if score >= BELIEVED}
+    if not found and phrase.one and fits:
+        likeliest = max(fits, key=lambda index: fits[index])
+        found = {likeliest: fits[likeliest]} if fits[likeliest] >= PRESUPPOSED else {}
     for relation in phrase.relations:
         found = _related(found, relation, things, shape)
     found = {

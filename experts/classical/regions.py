@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -43,7 +44,16 @@ class Region:
     hued: BoolArray
     """(h, w): the pixels of that hue."""
     touches: bool
-    """Whether it shares its component with another region."""
+    """Whether it shares its component with another region or reaches the image's border: it may be partly hidden."""
+
+
+class Corner(NamedTuple):
+    """Where a component lies."""
+
+    x: int
+    y: int
+    cut: bool
+    """Whether it reaches the image's border."""
 
 
 @cache
@@ -85,7 +95,8 @@ def find_regions(lab: FloatArray, names: IntArray, surface: Surface) -> list[Reg
         window = (slice(y, y + h), slice(x, x + w))
         mask = _without_clutter(labels[window] == index, deviation[window])
         mask = _filled(mask, lab[window], foreground[window] > 0)
-        regions.extend(_part(mask, lab[window], names[window], hued[window] & mask, x, y))
+        cut = x == 0 or y == 0 or x + w == lab.shape[1] or y + h == lab.shape[0]
+        regions.extend(_part(mask, lab[window], names[window], hued[window] & mask, Corner(x, y, cut)))
     return regions
 
 
@@ -127,7 +138,7 @@ def _filled(mask: BoolArray, lab: FloatArray, foreground: BoolArray) -> BoolArra
     return filled
 
 
-def _part(mask: BoolArray, lab: FloatArray, names: IntArray, hued: BoolArray, x: int, y: int) -> list[Region]:
+def _part(mask: BoolArray, lab: FloatArray, names: IntArray, hued: BoolArray, corner: Corner) -> list[Region]:
     """The regions of one connected component."""
     area = int(mask.sum())
     names = _joined_hues(lab, names, hued)
@@ -136,7 +147,7 @@ def _part(mask: BoolArray, lab: FloatArray, names: IntArray, hued: BoolArray, x:
     strong = np.flatnonzero(counts >= least)
     if len(strong) <= 1:
         hue = int(strong[0]) if len(strong) else -1
-        return [Region(mask, x, y, hue, hued & (names == hue), False)]
+        return [Region(mask, corner.x, corner.y, hue, hued & (names == hue), corner.cut)]
     markers = np.zeros(mask.shape, dtype=np.uint8)
     for hue in strong:
         seed = (hued & (names == hue)).astype(np.uint8)
@@ -146,7 +157,7 @@ def _part(mask: BoolArray, lab: FloatArray, names: IntArray, hued: BoolArray, x:
         markers[kept[pieces]] = hue + 1
     present = np.unique(markers[markers > 0])
     if len(present) == 0:
-        return [Region(mask, x, y, -1, np.zeros_like(mask), False)]
+        return [Region(mask, corner.x, corner.y, -1, np.zeros_like(mask), corner.cut)]
     owner = nearest_marker(markers)
     regions = []
     for value in present:
@@ -158,7 +169,7 @@ def _part(mask: BoolArray, lab: FloatArray, names: IntArray, hued: BoolArray, x:
             part = pieces[window] == piece
             seeds = part & (markers[window] == value)
             if parea >= LEAST_AREA and seeds.sum() >= 6:
-                regions.append(Region(part, x + px, y + py, int(value) - 1, seeds, True))
+                regions.append(Region(part, corner.x + px, corner.y + py, int(value) - 1, seeds, True))
     return regions
 
 

@@ -44,6 +44,20 @@ class Bank:
     turns: BoolArray
     """(B, ANGLES) turns at which a drawing may be seen."""
 
+    def only(self, chosen: BoolArray) -> Bank:
+        """The bank with some of its drawings."""
+        return Bank(self.names, self.spectra[chosen], self.owners[chosen], self.turns[chosen])
+
+
+@dataclass(frozen=True, eq=False)
+class Banks:
+    """What silhouettes are compared with."""
+
+    whole: Bank
+    """Drawings that show all of the object: for what stands alone."""
+    cut: Bank
+    """These and drawings of which a part is hidden behind an edge: for what touches something else or the border."""
+
 
 def polar_map(mask: BoolArray) -> FloatArray:
     """A silhouette on rings around its centroid.
@@ -88,17 +102,19 @@ def spectrum(maps: FloatArray) -> FloatArray:
 
 
 @cache
-def load_bank() -> Bank:
-    """The bank that ships with the package."""
+def load_banks() -> Banks:
+    """The banks that ship with the package."""
     path = resources.files("visenv.experts.classical") / BANK_FILE
     with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
         maps = data["maps"].astype(np.float32) / 255
         free = data["free"]
         owners = data["owners"].astype(np.int64)
+        cut = data["cut"]
         names = tuple(str(name) for name in data["names"])
     degrees = np.arange(ANGLES) * (360 / ANGLES)
     upright = np.minimum(degrees, 360 - degrees) <= UPRIGHT_DEGREES
-    return Bank(names, spectrum(maps), owners, free[:, None] | upright)
+    bank = Bank(names, spectrum(maps), owners, free[:, None] | upright)
+    return Banks(bank.only(~cut), bank)
 
 
 def correlate(maps: FloatArray, bank: Bank) -> FloatArray:

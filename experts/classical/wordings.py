@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-_PICTURE = r"(?:the |this )?(?:picture|image|photo|photograph|scene|frame|canvas|view)"
+_PICTURE = r"(?:the |this )?(?:picture|image|photo|photograph|scene|canvas|view)"
 _SIDE = {"left": "left", "right": "right", "top": "top", "upper": "top", "bottom": "bottom", "lower": "bottom"}
 
 SUPERLATIVES = {
