@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from visenv.datasets.scenes.catalogue import KINDS, Kind, Part
+from visenv.datasets.scenes.catalogue import KINDS
+from visenv.datasets.scenes.parts import Kind, Part
 from visenv.errors import UnknownName
 from visenv.types import BoolArray
 
