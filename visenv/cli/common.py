@@ -13,7 +13,8 @@ from rich.console import Console
 
 from visenv.builtin import ENVIRONMENTS
 from visenv.env import VisionToolEnv
-from visenv.errors import UnknownName, VisenvError
+from visenv.errors import InvalidData, UnknownName, VisenvError
+from visenv.registration import Entry
 from visenv.wrappers.recording import plain_json
 from visenv.wrappers.text import vision_env
 
@@ -71,4 +72,9 @@ def make_env(name: str, **keywords: Any) -> VisionToolEnv:
         UnknownName: if there is no such id.
         InvalidData: if a value is out of range, or the id is no environment of visenv.
     """
-    return vision_env(gym.make(known_id(name), disable_env_checker=True, **keywords))
+    full = known_id(name)
+    creator = gym.registry[full].entry_point
+    kind = Entry(full, creator).load() if isinstance(creator, str) else creator
+    if not (isinstance(kind, type) and issubclass(kind, VisionToolEnv)):
+        raise InvalidData(f"Expected an environment of visenv, but {full!r} is none: see `visenv list`.")
+    return vision_env(gym.make(full, disable_env_checker=True, **keywords))

@@ -80,7 +80,7 @@ def describe(
 
 
 def _page(name: str, env: VisionToolEnv, reward: str) -> dict[str, Any]:
-    metrics = [Entry(entry, entry).load() for entry in env.metric_names]
+    metrics = [Entry(entry, entry).load()() for entry in env.metric_names]
     return {
         "id": name,
         "summary": _summary(type(env)),
@@ -97,7 +97,7 @@ def _page(name: str, env: VisionToolEnv, reward: str) -> dict[str, Any]:
         "metrics": [
             {
                 "name": metric.name,
-                "summary": _summary(metric),
+                "summary": _summary(type(metric)),
                 "bounds": list(metric.bounds),
                 "higher_is_better": metric.higher_is_better,
             }

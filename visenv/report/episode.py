@@ -149,24 +149,25 @@ def _turn(turn: Mapping[str, Any], picture: Picture) -> Markup:
         tag("p", "Made ", _names(turn["created"]), class_="dim") if turn["created"] else None,
         tag("p", "Archived ", _names(turn["archived"]), class_="archived") if turn["archived"] else None,
     ]
-    return tag(
-        "li",
-        tag(
-            "div",
-            tag("span", name or "malformed", class_=f"tool {_word(name or 'malformed')}"),
-            _arguments(turn["arguments"]),
-            tag("span", f"{turn['visual_tokens']} tokens in view", class_="tokens"),
-            class_="call",
-        ),
+    call = tag(
+        "div",
+        tag("span", name or "malformed", class_=f"tool {_word(name or 'malformed')}"),
+        _arguments(turn["arguments"]),
+        tag("span", f"{turn['visual_tokens']} tokens in view", class_="tokens"),
+        class_="call",
+    )
+    words = tag(
+        "div",
         tag("p", tag("bdi", turn["thought"]), class_="thought") if turn.get("thought") else None,
         _folded("Raw turn", turn["text"], "raw") if turn.get("text") is not None else None,
         tag("p", tag("b", error["code"]), " ", tag("bdi", error["message"]), class_="fault") if error else None,
         _folded("Reply", turn["reply"], "reply") if not error else None,
-        _pictures(turn.get("pictures", []), turn["shown"], picture),
         *notes,
         tag("p", *terms, class_="terms") if any(turn["reward_terms"].values()) else None,
-        class_="turn faulty" if error else "turn",
     )
+    shown = _pictures(turn.get("pictures", []), turn["shown"], picture)
+    beside = " beside" if shown is not None and len(turn["pictures"]) == 1 else ""
+    return tag("li", call, tag("div", words, shown, class_=f"told{beside}"), class_="turn faulty" if error else "turn")
 
 
 def _arguments(arguments: Mapping[str, Any]) -> Markup:

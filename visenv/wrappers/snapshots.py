@@ -118,8 +118,9 @@ def _outlined(canvas: Pixels, truth: Truth, factor: int) -> Pixels:
                 region = masks.union().to_dense()[0].astype(np.uint8)
                 size = (canvas.shape[1], canvas.shape[0])
                 region = cv2.resize(region, size, interpolation=cv2.INTER_NEAREST)
+                # Drawn around the region, not over its border: small things would vanish under it.
+                region = cv2.dilate(region, np.ones((2 * width + 3, 2 * width + 3), np.uint8))
                 contours, _ = cv2.findContours(region, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-                cv2.drawContours(canvas, contours, -1, (255, 255, 255), width + 2)
                 cv2.drawContours(canvas, contours, -1, colour, width)
     elif isinstance(truth, BoxesTruth):
         boxes = np.rint(np.asarray(truth.boxes, dtype=float).reshape(-1, 4) * factor).astype(int)

@@ -57,5 +57,5 @@ class TextObservation(gym.ObservationWrapper[TextView, Any, Any], gym.utils.Reco
         """Replace an observation by what stands in the episode."""
         episode = self._vision.episode
         reply = episode.transcript[-1].reply if episode.transcript else ""
-        images = tuple(picture.pixels for picture in episode.visible())
+        images = tuple(picture.pixels.copy() for picture in episode.visible())
         return {"query": episode.query, "reply": reply, "images": images}
