@@ -20,8 +20,8 @@ CAPTION = 24
 GAP = 6
 MARK = (220, 0, 90)
 SHOWN = (
-    (("reasonseg", 0, 4), ("reasonseg", 1, 6), ("reasonseg", 2, 9), ("reasonseg", 3, 26)),
-    (("grefseg", 1, 9), ("refseg", 1, 20), ("refcount", 1, 22), ("densedet", 1, 4)),
+    (("reasonseg", 0, 75), ("reasonseg", 1, 100), ("reasonseg", 2, 67), ("reasonseg", 3, 26)),
+    (("grefseg", 1, 52), ("refseg", 1, 20), ("refcount", 1, 22), ("densedet", 1, 4)),
 )
 """Rows of (family, difficulty, number in ``val``)."""
 
