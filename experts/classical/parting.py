@@ -2,7 +2,7 @@
 
 Objects of one hue that touch come as one region. The dark lines inside of it cut it into pieces; each way of dealing
 the pieces to two objects is tried, and kept if the halves look more like something known than the whole does. The other
-way round, two regions of one hue with another object between them are joined if together they look like something known.
+way round, two regions of one hue with another object between them are joined if as one they look like something known.
 """
 
 from __future__ import annotations

@@ -21,10 +21,16 @@ from visenv.experts.classical.perception import Perception
 from visenv.masks import Masks
 from visenv.types import BoolArray, FloatArray, IntArray, Pixels
 
-EXPLAINED = 0.55
+EXPLAINED = 0.65
 """Share of the image that the background model must explain to be relied on."""
+RECOGNISED = 0.2
+"""Share of the foreground that must be recognised for all its regions to be relied on…"""
+KNOWN = 0.6
+"""…or the probability of being something known that is enough for one region."""
 REACH = 0.03
 """Distance from a region, in long sides of the image, up to which a point beside it still means it."""
+CORE = 0.05
+"""Radius around a point that is likely of its object, in long sides of the photograph."""
 PART_TOLERANCE = 14.0
 """Lab distance within which a part's pixels agree with the pixel under the prompt."""
 BOX_OVERLAP = 0.4
@@ -79,10 +85,16 @@ def _candidates(scene: _Scene, prompt: Prompt) -> tuple[Masks, FloatArray]:
     box = _box(prompt, width, height)
     if box is None and len(inside) == 0:
         return Masks.from_crops([np.zeros((1, 1), bool)] * 3, np.zeros((3, 2), int), (height, width)), np.zeros(3)
-    region = _region(scene.perception, inside, outside, box) if scene.perception.surface.explained > EXPLAINED else None
-    if region is not None:
+    region = _region(scene.perception, inside, outside, box)
+    if region is not None and _is_understood(scene.perception, region):
         return _from_region(scene, region, inside, outside)
     return _from_photograph(scene, inside, outside, box)
+
+
+def _is_understood(perception: Perception, region: int) -> bool:
+    """Whether a region can be relied on: the background fits, and this or much else before it is recognised."""
+    recognised = perception.recognised > RECOGNISED or perception.percepts[region].known > KNOWN
+    return perception.surface.explained > EXPLAINED and recognised
 
 
 def _points(prompt: Prompt, width: int, height: int) -> tuple[IntArray, IntArray]:
@@ -159,7 +171,7 @@ def _from_region(scene: _Scene, index: int, inside: IntArray, outside: IntArray)
             apart = _part(lab, whole, int(x) - ox, int(y) - oy) & ~part
             whole = whole & ~apart
     smooth = _smooth(whole)
-    known = sum(percept.kinds.values())
+    known = percept.known
     share = float(part.sum() / max(whole.sum(), 1))
     return _result(
         [part, whole, smooth],
@@ -200,6 +212,8 @@ def _from_photograph(
         seeds = at if len(at) else np.array([[(x0 + x1) // 2, (y0 + y1) // 2]])
     else:
         seeds = at
+        for x, y in seeds:
+            cv2.circle(trimap, (int(x), int(y)), max(1, round(CORE * max(height, width))), cv2.GC_PR_FGD, -1)
         trimap[_grown(scene.lab, seeds)] = cv2.GC_PR_FGD
     for x, y in seeds:
         part |= grow(scene.lab, int(x), int(y), 5.0)
