@@ -114,6 +114,9 @@ def test_options_ask_for_a_sample():
         {"index": True},
         {"nope": 1},
         {"index": 1, "sample_id": "a"},
+        {"sample_id": 5},
+        {1: 2, "index": 1},
+        ["index"],
     ):
         with pytest.raises(InvalidData, match="Expected options"):
             env.reset(options=bad)
@@ -136,6 +139,14 @@ def test_options_ask_for_a_sample():
         ({"dialect": "qwen9"}, UnknownName, "qwen3_vl"),
         ({"vlm": "gpt"}, UnknownName, "Known"),
         ({"max_turns": 0}, InvalidData, "max_turns"),
+        ({"max_turns": None}, InvalidData, "max_turns"),
+        ({"reward": None}, InvalidData, "Expected reward"),
+        ({"toolset": None}, InvalidData, "Expected toolset"),
+        ({"toolset": [int]}, InvalidData, "Expected a tool"),
+        ({"memory": None}, InvalidData, "Expected memory"),
+        ({"memory": "last_k:" + "9" * 5000}, InvalidData, "Expected memory"),
+        ({"experts": BrightExpert}, InvalidData, "Expected an expert"),
+        ({"dataset": SquareDataset}, InvalidData, "Expected dataset"),
     ],
 )
 def test_bad_arguments_are_refused_at_once(keywords, error, message):
@@ -186,7 +197,21 @@ def test_structured_actions_name_images_by_slot():
 
 
 @pytest.mark.parametrize(
-    "action", [None, 3, (99, {}), (0, 5), ("a", {}), (0, {"images": None}), (2, {"mode": 9}), (1,)]
+    "action",
+    [
+        None,
+        3,
+        (99, {}),
+        (float("inf"), {}),
+        (0, 5),
+        ("a", {}),
+        (0, {"images": None}),
+        (2, {"mode": 9}),
+        (2, {"mode": -1}),
+        (2, {"mode": float("inf")}),
+        (3, {"patch_configs": {"images": np.ones(SLOTS), "size": float("nan")}}),
+        (1,),
+    ],
 )
 def test_a_bad_structured_action_is_a_transition(action):
     env = make()
@@ -249,7 +274,9 @@ def test_action_masks_follow_the_episode(discrete):
         make().unwrapped.action_masks()
 
 
-@pytest.mark.parametrize("action", [None, [1, 2], np.zeros(6), np.array([9, 0, 0, 0, 0, 0]), "a", np.full(6, -1)])
+@pytest.mark.parametrize(
+    "action", [None, [1, 2], [1, [2, 3]], np.zeros(6), np.array([9, 0, 0, 0, 0, 0]), "a", np.full(6, -1)]
+)
 def test_a_bad_discrete_action_is_a_transition(discrete, action):
     assert discrete.step(action)[4]["error"]["code"] == "bad_action"
 

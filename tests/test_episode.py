@@ -9,11 +9,13 @@ from visenv.capabilities import ExpertFailure, GroundPhrase
 from visenv.episode import Episode, EpisodeConfig
 from visenv.errors import EpisodeOver, InvalidData
 from visenv.experts_pool import ExpertPool, drive, make_experts
+from visenv.masks import Masks
 from visenv.memory import KeepAll
 from visenv.protocol.messages import check_messages, count_images
+from visenv.records import turn_record
 from visenv.tools.base import ToolError
 from visenv.tools.toolsets import make_toolset
-from visenv.types import Answer, Argument, Malformed, ToolCall, ToolSpec
+from visenv.types import Answer, Argument, Detections, Malformed, ToolCall, ToolSpec
 from visenv.workspace import Effect
 
 GROUND = ToolCall("PhraseToBoxMask", {"images": ["img_0"], "phrase": "square"})
@@ -138,7 +140,9 @@ BAD = [
     (ToolCall("PhraseToBoxMask", {"images": [["img_0"]], "phrase": "a"}), "missing_image"),
     (ToolCall("PhraseToBoxMask", {"images": ["img_0"] * 100, "phrase": "a"}), "wrong_argument"),
     (ToolCall("PhraseToBoxMask", {"images": ["img_0"], "phrase": "a", "box": 1}), "unknown_argument"),
-    (ToolCall("PhraseToBoxMask", {"images": ["img_0"], "phrase": float("nan")}), "wrong_argument"),
+    (ToolCall("PhraseToBoxMask", {"images": ["img_0"], "phrase": float("nan")}), "bad_arguments"),
+    (ToolCall("PhraseToBoxMask", {"images": [float("inf")], "phrase": "a"}), "bad_arguments"),
+    (ToolCall("X" * 10**6, {}), "too_large"),
     (ToolCall("PointToBoxMask", {"images": ["img_0"], "mode": "area"}), "no_points"),
     (ToolCall("PointToBoxMask", {"images": ["img_0"], "mode": "largest"}), "wrong_argument"),
     (MERGE, "no_boxes"),
@@ -170,6 +174,48 @@ def test_a_bad_action_is_a_transition(action, code):
     assert len(result.turn.reply) < 1000
     assert list(episode.workspace.images) == ["img_0"]
     check_messages(episode.messages())
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        ToolCall("SuperResolution", {"images": ["img_0"]}, thought="half a pair: \ud800"),
+        ToolCall("X", {"a": float("nan")}, thought=None),
+        ToolCall("\ud800", {"\ud800": "\ud800"}),
+        Answer("\ud800", thought="\ud800"),
+        Malformed("own", "\ud800" * 10**6),
+        Malformed(1, None),
+    ],
+)
+def test_whatever_comes_is_recorded_as_text_and_json_that_anyone_can_read(action):
+    episode, step = begin()
+    turn = step(action).turn
+    assert len(json.dumps(turn_record(turn, {}), ensure_ascii=False, allow_nan=False).encode()) < 25_000
+    for message in episode.messages():
+        assert all(len(block["text"].encode()) < 25_000 for block in message["content"] if block["type"] == "text")
+
+
+def test_merging_takes_every_image_with_results_however_many_there_are():
+    class Everywhere(BrightExpert):
+        def answer(self, request):
+            height, width = request.view.pixels.shape[:2]
+            masks = Masks.from_boxes(np.array([[0.0, 0, width, height]]), (height, width))
+            return Detections(masks.boxes, masks, np.ones(1))
+
+    episode, step = begin(Everywhere(), max_turns=20)
+    step(ToolCall("SplitImageIntoPatches", {"patch_configs": {"img_0": 13}}))
+    step(
+        ToolCall(
+            "PhraseToBoxMask", {"images": [name for name in episode.workspace.images if "_r" in name], "phrase": "a"}
+        )
+    )
+    step(ToolCall("SplitImageIntoPatches", {"patch_configs": {"img_0_r1_c1": 3}}))
+    inner = [name for name in episode.workspace.images if name.count("_r") == 2]
+    step(ToolCall("PhraseToBoxMask", {"images": inner, "phrase": "a"}))
+    names = list(episode.workspace.detections)
+    assert len(names) > 64
+    assert step(ToolCall("MergeBoxMask", {"images": names})).turn.error is None
+    assert step(ToolCall("MergeBoxMask", {"images": ["img_0"] * 200})).turn.error.code == "wrong_argument"
 
 
 def test_nesting_without_end_is_a_transition():
@@ -311,7 +357,8 @@ def test_coordinates_in_text_are_of_the_dialects_frame_and_in_code_of_pixels():
     assert episode.workspace.images["img_0_zoom"].window.tolist() == [1, 2, 11, 12]
     assert step({"name": "Zoom", "arguments": {"image": "img_0", "box": [1, 2, 110, 12]}}).turn.error.code == "outside"
     for bad in ([1, 2, float("inf"), 4], [float("nan")] * 4, [5, 5, 1, 1], [1, 2, 3], "1 2 3 4", [1e300] * 4):
-        assert step({"name": "Zoom", "arguments": {"image": "img_0", "box": bad}}).turn.error.code == "wrong_argument"
+        error = step({"name": "Zoom", "arguments": {"image": "img_0", "box": bad}}).turn.error
+        assert error.code in ("wrong_argument", "bad_arguments")
 
 
 def test_nothing_of_the_truth_reaches_the_conversation():

@@ -79,10 +79,17 @@ RIGHT = Masks.from_boxes(np.array([[0.0, 0, 2, 2]]), (HEIGHT, WIDTH))
         (lambda v: GroundPhrase(v, "a"), Detections(OTHER.boxes, OTHER), r"\(64, 96\)"),
         (lambda v: GroundPhrase(v, "a"), Detections(OTHER.boxes), "with masks"),
         (lambda v: PointPhrase(v, "a"), Points(np.array([[np.nan, 1]]), np.ones(1)), "finite points"),
-        (lambda v: PointPhrase(v, "a"), Points(np.ones(3), np.ones(3)), "shape"),
+        (lambda v: PointPhrase(v, "a"), Points(np.ones((3, 2)), np.full(3, 2.0)), "scores from 0 to 1"),
         (lambda v: SegmentPrompts(v, (Prompt(np.ones((1, 2))),)), Candidates((), ()), "for 1 prompts"),
         (lambda v: SegmentPrompts(v, (Prompt(),)), Candidates((OTHER,), (np.ones(1),)), "masks over"),
         (lambda v: SegmentPrompts(v, (Prompt(),)), Candidates((RIGHT,), (np.ones(2),)), "a score a candidate"),
+        (lambda v: GroundPhrase(v, "a"), Detections(RIGHT.boxes, RIGHT, np.array([np.nan])), "scores from 0 to 1"),
+        (lambda v: GroundPhrase(v, "a"), Detections(RIGHT.boxes, RIGHT, np.array([7.0])), "scores from 0 to 1"),
+        (
+            lambda v: SegmentPrompts(v, (Prompt(),)),
+            Candidates((RIGHT,), (np.array([-np.inf]),)),
+            "scores from 0 to 1",
+        ),
         (lambda v: Upscale(v), Upscaled(np.zeros((5, 5, 3), np.uint8)), "enlarged image"),
         (lambda v: Upscale(v), Upscaled(np.zeros((4 * HEIGHT, 4 * WIDTH, 3))), "float64"),
     ],
@@ -116,6 +123,16 @@ def test_bad_experts_are_named():
         make_experts({"Ground": BrightExpert()}, None)
     with pytest.raises(InvalidData, match="Expected an expert"):
         make_experts([object()], None)
+    with pytest.raises(InvalidData, match="Expected an expert"):
+        make_experts(BrightExpert, None)
+
+
+def test_points_are_arrays_of_one_shape():
+    assert Points([[3, 4]], [1]).points.dtype == np.float64
+    assert Points([], []).points.shape == (0, 2)
+    for points, scores in (([[1, 2], [3, 4]], [1.0]), ([1, 2], [1.0, 1.0]), ([[1, 2, 3]], [1.0])):
+        with pytest.raises(InvalidData, match="as many scores"):
+            Points(points, scores)
 
 
 def test_a_failure_can_be_raised():

@@ -1,3 +1,4 @@
+import copy
 import pickle
 
 import numpy as np
@@ -7,7 +8,7 @@ from visenv.capabilities import Points
 from visenv.errors import InvalidData
 from visenv.masks import Masks
 from visenv.types import Detections
-from visenv.workspace import Effect, Overlay, Picture, Workspace, usable
+from visenv.workspace import Effect, Overlay, Picture, Workspace, usable, usable_points
 
 
 @pytest.fixture
@@ -21,6 +22,34 @@ def test_a_patch_is_a_view_of_its_parents_pixels(workspace):
     assert np.shares_memory(patch.pixels, workspace.root.pixels)
     assert patch.size == (30, 30)
     np.testing.assert_array_equal(patch.window, [10, 20, 40, 50])
+
+
+def test_pictures_cannot_be_written_to_and_patches_stay_views_of_them(workspace):
+    patch = workspace.root.patch("p", (10, 20, 40, 50), 1)
+    large = patch.upscaled("p_4x", np.zeros((120, 120, 3), np.uint8), 4, "f", 2)
+    inner = large.patch("p_4x_r1_c1", (40, 0, 80, 70), 3)
+    for image in (workspace.root, patch, large, inner, pickle.loads(pickle.dumps(inner))):
+        with pytest.raises(ValueError, match="read-only"):
+            image.pixels[:] = 0
+    after = workspace.after(Effect((), images=(patch, large, inner)))
+    for twin in (pickle.loads(pickle.dumps(after)), copy.deepcopy(after)):
+        assert np.shares_memory(twin.images["p"].pixels, twin.root.pixels)
+        for name, image in after.images.items():
+            np.testing.assert_array_equal(twin.images[name].pixels, image.pixels)
+
+
+@pytest.mark.parametrize(
+    "pixels", [np.zeros((0, 4, 3), np.uint8), np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), "a"]
+)
+def test_pictures_must_be_rgb(pixels):
+    with pytest.raises(InvalidData, match="img_0 as uint8"):
+        Workspace([pixels])
+
+
+def test_points_outside_of_a_picture_are_not_stored():
+    found = Points([[0, 0], [80, 60], [-1, 5], [5, 61], [1e300, 5]], [0.1, 0.2, 0.3, 0.4, 0.5])
+    assert usable_points(found, (80, 60)).points.tolist() == [[0, 0], [80, 60]]
+    assert usable_points(found, (80, 60)).scores.tolist() == [0.1, 0.2]
 
 
 def test_lineage_composes_down_to_the_root(workspace):

@@ -24,7 +24,7 @@ def structured_action(action: Any, specs: Sequence[ToolSpec], episode: Episode) 
     try:
         index, values = action
         index = int(index)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return Malformed("bad_action", f"Expected (tool index, arguments), but got {type(action).__name__}.")
     if not 0 <= index <= len(specs) or not isinstance(values, Mapping):
         return Malformed("bad_action", f"Expected a tool index from 0 to {len(specs)} and a mapping of arguments.")
@@ -40,7 +40,7 @@ def structured_action(action: Any, specs: Sequence[ToolSpec], episode: Episode) 
         for name, arg in named.items():
             if arg.kind in ("point", "box"):
                 arguments[name] = _pixels(arguments[name], image or episode.workspace.root)
-    except (TypeError, ValueError, IndexError, KeyError) as error:
+    except (TypeError, ValueError, IndexError, KeyError, OverflowError) as error:
         return Malformed("bad_action", f"Expected arguments of {spec.name}'s space, but one of them is not: {error}.")
     return ToolCall(spec.name, arguments)
 
@@ -52,7 +52,7 @@ def _structured_value(argument: Argument, value: Any, slots: Sequence[NamedImage
         slot = int(value)
         return slots[slot].name if 0 <= slot < len(slots) else f"slot {slot}"
     if argument.kind == "choice":
-        return argument.choices[int(value)]
+        return argument.choices[_index(value, len(argument.choices))]
     if argument.kind == "patch_sizes":
         return dict.fromkeys(_chosen(value["images"], slots), int(value["size"]))
     if argument.kind == "integer":
@@ -60,6 +60,13 @@ def _structured_value(argument: Argument, value: Any, slots: Sequence[NamedImage
     if argument.kind in ("point", "box"):
         return [float(number) for number in np.asarray(value, dtype=float).ravel()]
     return str(value)
+
+
+def _index(value: Any, count: int) -> int:
+    index = int(value)
+    if not 0 <= index < count:
+        raise IndexError(f"expected a number from 0 to {count - 1}, but got {index}")
+    return index
 
 
 def _chosen(bits: Any, slots: Sequence[NamedImage]) -> list[str]:
@@ -88,7 +95,10 @@ def discrete_action(action: Any, specs: Sequence[ToolSpec], episode: Episode, ph
         episode: whose image slots are meant.
         phrases: the candidates.
     """
-    values = np.asarray(action)
+    try:
+        values = np.asarray(action)
+    except ValueError:
+        values = np.empty(0)
     if values.shape != (6,) or values.dtype.kind not in "iu" or not 0 <= values[0] <= len(specs):
         return Malformed(
             "bad_action", f"Expected 6 whole numbers, the first from 0 to {len(specs)}, but got {action!r:.80}."

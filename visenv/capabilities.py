@@ -12,7 +12,7 @@ from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
-from visenv.errors import ExpertError
+from visenv.errors import ExpertError, InvalidData
 from visenv.images import Provenance
 from visenv.masks import Masks
 from visenv.types import Detections, FloatArray, IntArray, Pixels
@@ -115,12 +115,27 @@ class Upscale:
 
 @dataclass(frozen=True)
 class Points:
-    """Points found in one image."""
+    """Points found in one image.
+
+    Raises:
+        InvalidData: if the fields disagree in number or have another shape.
+    """
 
     points: FloatArray
     """(P, 2) float64 xy pixels."""
     scores: FloatArray
     """(P,) float64 in [0, 1]."""
+
+    def __post_init__(self) -> None:
+        points = np.asarray(self.points, dtype=np.float64)
+        scores = np.asarray(self.scores, dtype=np.float64)
+        points = points if points.size else np.zeros((0, 2))
+        if points.ndim != 2 or points.shape[1] != 2 or scores.shape != points.shape[:1]:
+            raise InvalidData(
+                f"Expected points (P, 2) and as many scores (P,), but got {points.shape} and {scores.shape}."
+            )
+        object.__setattr__(self, "points", points)
+        object.__setattr__(self, "scores", scores)
 
 
 @dataclass(frozen=True)

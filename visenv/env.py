@@ -220,10 +220,11 @@ class VisionToolEnv(gym.Env[Observation, Any]):
         return figures | costs(self.episode)
 
     def _sample(self, options: Mapping[str, Any]) -> Sample:
-        unknown = set(options) - {"index", "sample_id"}
-        if unknown or len(options) > 1:
-            raise InvalidData(f"Expected options to hold 'index' or 'sample_id', but got {sorted(options)}.")
+        if not isinstance(options, Mapping) or set(options) - {"index", "sample_id"} or len(options) > 1:
+            raise InvalidData(f"Expected options to hold 'index' or 'sample_id', but got {options!r:.80}.")
         if "sample_id" in options:
+            if not isinstance(options["sample_id"], str):
+                raise InvalidData(f"Expected options['sample_id'] to be a text, but got {options['sample_id']!r:.80}.")
             return self.dataset.find(options["sample_id"])
         if "index" not in options:
             return self.dataset.draw(self.np_random)

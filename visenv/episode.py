@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import GeneratorType
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from visenv.capabilities import ExpertFailure, Request, Result
 from visenv.conversation import Message, Shown, as_messages, in_view, plain_text
@@ -40,6 +40,7 @@ from visenv.workspace import Effect, Overlay, Picture, Workspace
 Stepping: TypeAlias = Generator[list[Request], Sequence["Result | ExpertFailure"], "StepResult"]
 
 
+@runtime_checkable
 class Reward(Protocol):
     """What an episode pays."""
 
@@ -70,8 +71,12 @@ class EpisodeConfig:
 
     def __post_init__(self) -> None:
         get_dialect(self.dialect)
+        if isinstance(self.reward, type) or not isinstance(self.reward, Reward):
+            raise InvalidData(f"Expected reward to be an object with bounds, turn and final, but got {self.reward!r}.")
         for name, value in (("max_turns", self.max_turns), ("token_budget", self.token_budget)):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            if value is None and name == "token_budget":
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise InvalidData(f"Expected {name} to be a whole number of at least 1, but got {value!r}.")
 
 
@@ -283,10 +288,7 @@ class Episode:
 
     def _write(self, found: FloatArray, size: tuple[int, int]) -> list[list[float]]:
         """Coordinates in pixels of an image, as the dialect writes them."""
-        frame = self.dialect.frame
-        values = frame.from_pixels(found, size, self.config.tokens.resized(*size))
-        rows: list[list[float]] = (values.astype(int) if frame.whole else values.round(3)).tolist()
-        return rows
+        return self.dialect.frame.write(found, size, self.config.tokens.resized(*size))
 
     def _commit(
         self, before: EpisodeState, action: Action, came: Effect | Malformed | ExpertError | None, text: str | None

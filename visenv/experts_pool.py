@@ -24,7 +24,7 @@ from visenv.capabilities import (
 )
 from visenv.errors import ExpertError, InvalidData, boundary
 from visenv.registration import experts as registry
-from visenv.types import Detections, Sample
+from visenv.types import Detections, FloatArray, Sample
 
 T = TypeVar("T")
 ExpertsLike: TypeAlias = "str | Expert | Iterable[Expert] | Mapping[str, Any]"
@@ -64,11 +64,11 @@ def make_experts(value: ExpertsLike, find: Callable[[str], Sample]) -> dict[str,
         keywords = dict(entry.options)
         made = entry.load()(find, **keywords) if keywords.pop("reads_truth", False) else entry.load()(**keywords)
     else:
-        made = value if isinstance(value, Iterable) else [value]
+        made = [value] if isinstance(value, Expert) or not isinstance(value, Iterable) else value
     routed = {}
     for expert in made:
-        if not isinstance(expert, Expert):
-            raise InvalidData(f"Expected an expert (see visenv.capabilities.Expert), but got {type(expert).__name__}.")
+        if isinstance(expert, type) or not isinstance(expert, Expert):
+            raise InvalidData(f"Expected an expert (an object as visenv.capabilities.Expert), but got {expert!r:.80}.")
         for capability in expert.capabilities:
             routed.setdefault(capability, expert)
     return routed
@@ -143,6 +143,9 @@ class ExpertPool:
             return [ExpertFailure(error.expert, error.message)]
 
 
+_ROUNDING = 1e-6
+"""By how much a score may be above 1."""
+
 _RESULTS: dict[type, type] = {
     GroundPhrase: Detections,
     PointPhrase: Points,
@@ -165,10 +168,11 @@ def check_result(request: Request, result: object) -> None:
         if result.masks is None:
             raise InvalidData("expected detections with masks, but got boxes alone")
         _check_frame(result.masks.shape, (height, width))
+        _check_scores(result.scores)
     elif isinstance(result, Points):
-        points = np.asarray(result.points)
-        if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
-            raise InvalidData(f"expected finite points of shape (P, 2), but got shape {points.shape}")
+        if not np.isfinite(result.points).all():
+            raise InvalidData("expected finite points, but got NaN or infinity")
+        _check_scores(result.scores)
     elif isinstance(result, Candidates) and isinstance(request, SegmentPrompts):
         if not len(result.masks) == len(result.scores) == len(request.prompts):
             counts = f"{len(result.masks)} masks and {len(result.scores)} scores"
@@ -177,6 +181,7 @@ def check_result(request: Request, result: object) -> None:
             _check_frame(masks.shape, (height, width))
             if len(masks) != len(scores) or not len(masks):
                 raise InvalidData(f"expected a score a candidate, but got {len(masks)} masks and {len(scores)} scores")
+            _check_scores(scores)
     elif isinstance(result, Upscaled) and isinstance(request, Upscale):
         shape = (request.factor * height, request.factor * width, 3)
         if result.pixels.shape != shape or result.pixels.dtype != np.uint8:
@@ -187,6 +192,12 @@ def check_result(request: Request, result: object) -> None:
 def _check_frame(shape: tuple[int, int], expected: tuple[int, int]) -> None:
     if tuple(shape) != expected:
         raise InvalidData(f"expected masks over the image's (height, width) {expected}, but got {tuple(shape)}")
+
+
+def _check_scores(scores: FloatArray) -> None:
+    values = np.asarray(scores, dtype=np.float64)
+    if not ((values >= 0) & (values <= 1 + _ROUNDING)).all():
+        raise InvalidData(f"expected scores from 0 to 1, but got {values.min()} to {values.max()}")
 
 
 def drive(steps: Generator[list[Request], Sequence[Result | ExpertFailure], T], pool: ExpertPool) -> T:

@@ -160,6 +160,9 @@ class KeepAll:
         return [*visible, *new]
 
 
+_MAX_DIGITS = 18
+
+
 def memory_policy(value: str | MemoryPolicy) -> MemoryPolicy:
     """A memory policy from its name: ``latest``, ``last_k:K``, ``token_budget:N`` or ``keep_all``.
 
@@ -171,13 +174,17 @@ def memory_policy(value: str | MemoryPolicy) -> MemoryPolicy:
         InvalidData: if the name or its number cannot be read.
     """
     if not isinstance(value, str):
+        if isinstance(value, type) or not callable(getattr(value, "keep", None)):
+            raise InvalidData(
+                f"Expected memory to be the name of a policy, or an object with `keep`, but got {value!r}."
+            )
         return value
     name, _, number = value.partition(":")
     plain: dict[str, type[Latest | KeepAll]] = {"latest": Latest, "keep_all": KeepAll}
     counted: dict[str, type[LastK | TokenBudget]] = {"last_k": LastK, "token_budget": TokenBudget}
     if name in plain and not number:
         return plain[name]()
-    if name in counted and number.isdecimal():
+    if name in counted and number.isdecimal() and len(number) <= _MAX_DIGITS:
         return counted[name](int(number))
     expected = "'latest', 'keep_all', 'last_k:K' or 'token_budget:N' with a whole number"
     raise InvalidData(f"Expected memory to be {expected}, but got {value!r}.")

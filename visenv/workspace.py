@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -29,7 +29,7 @@ class NamedImage:
 
     name: str
     pixels: Pixels
-    """(H, W, 3) uint8 RGB; of a patch, a view of its parent's pixels."""
+    """(H, W, 3) uint8 RGB, read-only: experts and trainers get them uncopied. Of a patch, a view of its parent's."""
     provenance: Provenance
     maker: Maker = "input"
     parent: NamedImage | None = None
@@ -37,6 +37,24 @@ class NamedImage:
     """(3, 3) maps pixels of this image to pixels of its parent."""
     group: int = 0
     """The turn that made it: images of one group were made together."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pixels", _read_only(self.pixels))
+
+    def __getstate__(self) -> dict[str, object]:
+        state = dict(self.__dict__)
+        if self.maker == "patch":
+            # The parent's state holds the pixels; only where they lie in it is told here.
+            (_, _, x0), (_, _, y0) = self.to_parent[:2].astype(int).tolist()
+            state["pixels"] = np.s_[y0 : y0 + self.size[1], x0 : x0 + self.size[0]]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        pixels = state["pixels"]
+        self.__dict__.update(state)
+        self.__dict__["pixels"] = _read_only(
+            pixels if self.parent is None or self.maker != "patch" else self.parent.pixels[pixels]
+        )
 
     @property
     def size(self) -> tuple[int, int]:
@@ -197,6 +215,7 @@ class Workspace:
         self.final: Detections | None = None
         for index, pixels in enumerate(pictures):
             name = f"img_{index}"
+            _check_pixels(name, pixels)
             self.images[name] = NamedImage(name, pixels, Provenance(RootPixels(pixels)))
         if not self.images:
             raise InvalidData("Expected at least one image, but got none.")
@@ -247,16 +266,43 @@ class Workspace:
         return inputs + others[len(others) - (count - len(inputs)) :]
 
 
+def _check_pixels(name: str, pixels: object) -> None:
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape[2:] != (3,) or not pixels.size:
+        got = f"{pixels.dtype} {pixels.shape}" if isinstance(pixels, np.ndarray) else type(pixels).__name__
+        raise InvalidData(f"Expected the pixels of {name} as uint8 (H, W, 3), H and W at least 1, but got {got}.")
+
+
+def _read_only(pixels: Pixels) -> Pixels:
+    view = pixels.view()
+    view.flags.writeable = False
+    return view
+
+
 def _small(pixels: Pixels, side: int) -> Pixels:
     """Letterboxed to a square; of a large picture, only as many pixels are read as the result can show."""
     stride = max(1, max(pixels.shape[:2]) // (4 * side))
     return letterbox(pixels[::stride, ::stride], side)[0]
 
 
+_FARTHEST = 1e6
+"""Pixels from the origin beyond which a coordinate counts as infinite."""
+
+
+def usable_points(points: Points, size: tuple[int, int]) -> Points:
+    """Drop points that lie outside of an image.
+
+    Args:
+        points: in pixels of the image.
+        size: its (width, height).
+    """
+    keep = ((points.points >= 0) & (points.points <= size)).all(axis=1)
+    return points if keep.all() else Points(points.points[keep], points.scores[keep])
+
+
 def usable(detections: Detections) -> Detections:
-    """Drop what must not be stored: boxes that are not finite or have no area, and empty masks."""
+    """Drop what must not be stored: boxes without an area, not finite or absurdly far out, and empty masks."""
     boxes = detections.boxes
-    keep = np.isfinite(boxes).all(axis=1) & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    keep = (np.abs(boxes) <= _FARTHEST).all(axis=1) & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
     if detections.masks is not None:
         keep &= detections.masks.areas > 0
     if keep.all():

@@ -26,6 +26,6 @@ def make_dataset(value: str | Dataset, *, family: str, split: str, difficulty: i
         name, _, path = value.partition(":")
         made: Dataset = datasets.load(name)(path=path or None, family=family, split=split, difficulty=difficulty)
         return made
-    if not isinstance(value, Dataset):
-        raise InvalidData(f"Expected dataset to be a name or a data set, but got {type(value).__name__}.")
+    if isinstance(value, type) or not isinstance(value, Dataset):
+        raise InvalidData(f"Expected dataset to be a name or a data set, but got {value!r:.80}.")
     return value

@@ -14,8 +14,12 @@ MAX_ANSWER = 10_000
 """Characters in an answer."""
 MAX_ARGUMENTS = 100_000
 """Characters of a call's arguments, as JSON."""
+MAX_NAME = 200
+"""Characters in a tool's name."""
 MAX_MALFORMED = 20_000
 """Characters of a malformed turn that are kept."""
+MAX_MESSAGE = 2_000
+"""Characters of what is said about it that are kept."""
 
 
 def raw_text(action: object) -> str | None:
@@ -53,19 +57,23 @@ def checked(action: Action) -> Action:
     if isinstance(action, Answer):
         if not isinstance(action.text, str) or len(action.text) > MAX_ANSWER:
             return Malformed("long_answer", f"Expected an answer of at most {MAX_ANSWER} characters.")
-        return replace(action, text=_utf8(action.text))
-    if not isinstance(action, ToolCall):
-        return action
+        return replace(action, text=_utf8(action.text), thought=_utf8(str(action.thought)))
+    if isinstance(action, Malformed):
+        return Malformed(_utf8(str(action.code))[:MAX_NAME], _utf8(str(action.message))[:MAX_MESSAGE])
     if not isinstance(action.name, str) or not isinstance(action.arguments, Mapping):
         return Malformed("bad_arguments", "Expected a tool's name and an object of arguments.")
+    if len(action.name) > MAX_NAME:
+        return Malformed("too_large", f"Expected a tool's name of at most {MAX_NAME} characters.")
     try:
-        written = _utf8(json.dumps(dict(action.arguments), default=_json_value, ensure_ascii=False))
+        written = _utf8(json.dumps(dict(action.arguments), default=_json_value, ensure_ascii=False, allow_nan=False))
+        arguments = json.loads(written)
     except (RecursionError, TypeError, ValueError):
-        return Malformed("bad_arguments", "Expected the arguments to be plain JSON values, not nested too deeply.")
+        expected = "Expected the arguments to be plain JSON values, with finite numbers, and not nested too deeply."
+        return Malformed("bad_arguments", expected)
     if len(written) > MAX_ARGUMENTS:
         expected = f"Expected arguments of at most {MAX_ARGUMENTS} characters as JSON"
         return Malformed("too_large", f"{expected}, but got {len(written)}.")
-    return replace(action, name=_utf8(action.name), arguments=json.loads(written))
+    return replace(action, name=_utf8(action.name), arguments=arguments, thought=_utf8(str(action.thought)))
 
 
 def _json_value(value: object) -> object:

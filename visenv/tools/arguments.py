@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,7 +12,7 @@ from visenv.workspace import Workspace
 MAX_PHRASE = 512
 """Characters in a phrase."""
 MAX_IMAGES = 64
-"""Images named in one call."""
+"""Images named in one call, unless there are more images than that."""
 
 
 def validate(spec: ToolSpec, arguments: Mapping[str, Any], workspace: Workspace) -> dict[str, Any]:
@@ -77,8 +76,9 @@ def check_image(value: Any, workspace: Workspace) -> str:
 def _images(argument: Argument, value: Any, workspace: Workspace) -> tuple[str, ...]:
     if not isinstance(value, (list, tuple)) or not value:
         raise _wrong(argument, "a list with at least one image name", value)
-    if len(value) > MAX_IMAGES:
-        raise _wrong(argument, f"a list of at most {MAX_IMAGES} image names", value)
+    most = max(MAX_IMAGES, len(workspace.images))
+    if len(value) > most:
+        raise _wrong(argument, f"a list of at most {most} image names", value)
     names = [check_image(item, workspace) for item in value]
     return tuple(dict.fromkeys(names))
 
@@ -123,11 +123,7 @@ def _patch_sizes(argument: Argument, value: Any, workspace: Workspace) -> dict[s
 def _numbers(argument: Argument, value: Any, count: int, expected: str) -> tuple[float, ...]:
     numbers = value if isinstance(value, (list, tuple)) else ()
     good = len(numbers) == count and all(
-        isinstance(number, (int, float))
-        and not isinstance(number, bool)
-        and abs(number) < 1e6
-        and math.isfinite(number)
-        for number in numbers
+        isinstance(number, (int, float)) and not isinstance(number, bool) and abs(number) < 1e6 for number in numbers
     )
     if not good:
         raise _wrong(argument, expected, value)

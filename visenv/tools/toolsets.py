@@ -16,6 +16,7 @@ from visenv.tools.visharness import (
     SplitImageIntoPatches,
     SuperResolution,
 )
+from visenv.types import ToolSpec
 
 VISHARNESS = (PhraseToBoxMask, PhraseToPoint, PointToBoxMask, SplitImageIntoPatches, SuperResolution, MergeBoxMask)
 FULL = (*VISHARNESS, RecallImage)
@@ -31,16 +32,20 @@ def make_toolset(value: str | Iterable[Tool | type]) -> dict[str, Tool]:
     Raises:
         UnknownName: if no tool set has that name.
         DuplicateName: if two tools share a name.
-        InvalidData: if there is no tool.
+        InvalidData: if there is no tool, or something is none.
 
     Example:
         >>> list(make_toolset("basic"))
         ['PhraseToBoxMask', 'PhraseToPoint', 'PointToBoxMask', 'MergeBoxMask', 'RecallImage']
     """
     kinds = toolsets.load(value) if isinstance(value, str) else value
+    if not isinstance(kinds, Iterable):
+        raise InvalidData(f"Expected toolset to be the name of a tool set, or tools, but got {kinds!r}.")
     made: dict[str, Tool] = {}
     for kind in kinds:
         tool = kind() if isinstance(kind, type) else kind
+        if not isinstance(getattr(tool, "spec", None), ToolSpec):
+            raise InvalidData(f"Expected a tool (see visenv.tools.base.Tool), but got {kind!r}.")
         if tool.spec.name in made or tool.spec.name == "Answer":
             raise DuplicateName(f"Two tools are called {tool.spec.name!r}: rename one of them.")
         made[tool.spec.name] = tool

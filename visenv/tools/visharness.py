@@ -13,7 +13,7 @@ from visenv.tools.base import Steps, ToolContext, ToolError, describe, expect
 from visenv.tools.merge import SourceDetections, merge_detections
 from visenv.tools.split import PatchWindow, count_windows, split_windows
 from visenv.types import Argument, Detections, FloatArray, ToolSpec
-from visenv.workspace import Effect, NamedImage, Overlay, Picture, usable
+from visenv.workspace import Effect, NamedImage, Overlay, Picture, usable, usable_points
 
 MAX_PATCHES = 64
 """Patches made in one call."""
@@ -56,7 +56,8 @@ class PhraseToPoint:
         """See ``Tool.run``."""
         names, phrase = arguments["images"], arguments["phrase"]
         views = [context.workspace.view(name, context.sample_id) for name in names]
-        found = expect((yield [PointPhrase(view, phrase) for view in views]))
+        results = expect((yield [PointPhrase(view, phrase) for view in views]))
+        found = [usable_points(points, view.size) for points, view in zip(results, views, strict=True)]
         reply: list[str | Picture] = []
         for name, points in zip(names, found, strict=True):
             image = context.workspace.images[name]
