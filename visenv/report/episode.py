@@ -200,12 +200,13 @@ def _pictures(files: Sequence[str], names: Sequence[str], picture: Picture) -> M
 
 
 def _figure(source: str, caption: str) -> Markup:
+    kind = "overview" if caption.endswith("_split_overview") else None
     inner = tag("img", src=source, alt=caption, loading="lazy") if source else tag("div", "missing", class_="missing")
-    return tag("figure", inner, tag("figcaption", caption))
+    return tag("figure", inner, tag("figcaption", caption, title=caption), class_=kind)
 
 
 def _names(names: Sequence[str]) -> Markup:
-    shown = [tag("code", name) for name in names[:8]]
+    shown = [joined([tag("code", name), " "]) for name in names[:8]]
     return joined([*shown, f" and {len(names) - 8} more" if len(names) > 8 else ""])
 
 

@@ -130,7 +130,7 @@ def _overview(summary: Mapping[str, Any], heads: Sequence[Mapping[str, Any]], bo
         if name in metrics
     ]
     minor = [
-        _card(name, number(value), "")
+        tag("span", tag("i", name), number(value), class_="chip")
         for name, value in metrics.items()
         if name not in covered and not name.endswith(("_n", "_failed"))
     ]
@@ -155,7 +155,8 @@ def _overview(summary: Mapping[str, Any], heads: Sequence[Mapping[str, Any]], bo
     return tag(
         "section",
         *notes,
-        tag("div", *cards, *minor[:8], class_="cards"),
+        tag("div", *cards, class_="cards"),
+        tag("p", *minor) if minor else None,
         tag("div", *squares, class_="squares", aria_label="episodes by reward"),
         tag(
             "div",

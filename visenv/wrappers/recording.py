@@ -23,7 +23,7 @@ from visenv.errors import InvalidData
 from visenv.records import outcome_record, truth_record, turn_record
 from visenv.registration import Entry
 from visenv.workspace import Picture
-from visenv.wrappers.snapshots import encode, final_snapshot, truth_snapshot, turn_snapshots
+from visenv.wrappers.snapshots import RESULT_SIDE, encode, final_snapshot, truth_snapshot, turn_snapshots
 from visenv.wrappers.summary import RunSummary
 from visenv.wrappers.text import vision_env
 
@@ -187,7 +187,11 @@ class RunRecorder:
         if not self._pictures:
             return {}
         drawn = {"truth": truth_snapshot(episode), "final": final_snapshot(episode)}
-        return {name: self._write(name, [encode(pixels)])[0] for name, pixels in drawn.items() if pixels is not None}
+        return {
+            name: self._write(name, [encode(pixels, RESULT_SIDE)])[0]
+            for name, pixels in drawn.items()
+            if pixels is not None
+        }
 
     def _clear(self) -> None:
         """Remove what an earlier run left, and nothing else."""

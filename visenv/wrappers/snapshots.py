@@ -17,12 +17,15 @@ from visenv.workspace import Picture
 
 SIDE = 560
 """Pixels of the longer side of a picture that stands alone."""
-SHARED_AREA = 560 * 560
+RESULT_SIDE = 800
+"""Of the pictures of the truth and the final result."""
+SHARED_AREA = SIDE * SIDE
 """Pixels that the pictures of one reply share, however many they are."""
-LEAST_SIDE = 120
+LEAST_SIDE = 96
 """Pixels of the longer side below which a picture tells nothing; many pictures may so take more than their share."""
 TRUTH_COLOUR = (255, 45, 110)
-QUALITY = 82
+QUALITY, SMALL_QUALITY = 82, 74
+"""Of JPEG files, of pictures that stand alone and of the others."""
 
 
 def encode(pixels: Pixels, side: int = SIDE) -> bytes:
@@ -33,31 +36,36 @@ def encode(pixels: Pixels, side: int = SIDE) -> bytes:
         side: to which the longer side is shrunk, in pixels.
     """
     buffer = io.BytesIO()
-    Image.fromarray(fit_within(pixels, side, side)).save(buffer, "JPEG", quality=QUALITY)
+    quality = QUALITY if side >= SIDE else SMALL_QUALITY
+    Image.fromarray(fit_within(pixels, side, side)).save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()
 
 
 def side_of_one(count: int) -> int:
-    """To which side the pictures of a reply are shrunk.
+    """To which longer side the pictures of a reply are shrunk.
 
     Args:
         count: how many there are.
 
     Example:
         >>> side_of_one(1), side_of_one(4), side_of_one(64)
-        (560, 280, 120)
+        (560, 280, 96)
     """
     return max(LEAST_SIDE, min(SIDE, round((SHARED_AREA / max(1, count)) ** 0.5)))
 
 
 def turn_snapshots(pictures: Sequence[Picture]) -> list[bytes]:
-    """The pictures of one reply as JPEG files, the first at full size, the others sharing what one takes.
+    """The pictures of one reply as JPEG files: overviews of a split at full size, the others sharing what one takes.
 
     Args:
         pictures: those that the reply shows, in order.
     """
-    rest = side_of_one(len(pictures) - 1)
-    return [encode(picture.pixels, SIDE if index == 0 else rest) for index, picture in enumerate(pictures)]
+    overviews = [picture.overlay is not None and bool(picture.overlay.windows) for picture in pictures]
+    rest = side_of_one(overviews.count(False))
+    return [
+        encode(picture.pixels, SIDE if overview else rest)
+        for picture, overview in zip(pictures, overviews, strict=True)
+    ]
 
 
 def truth_snapshot(episode: Episode) -> Pixels | None:
