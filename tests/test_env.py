@@ -5,6 +5,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from stubs import BrightExpert, BrokenExpert, CountingReward, SquareDataset
 
 import visenv  # noqa: F401 - registers the ids
@@ -42,7 +43,7 @@ def test_an_episode_through_gymnasium():
         "query": "the bright square on the left",
         "reply": "",
         "tool": None,
-        "error": None,
+        "error": {},
         "reward_terms": {},
         "visual_tokens": 6,
     }
@@ -188,9 +189,9 @@ def test_structured_actions_name_images_by_slot():
     slots = np.zeros(SLOTS, np.int8)
     slots[[0, 9]] = 1  # there is no image in slot 9
     info = env.step((0, {"images": slots, "phrase": "square"}))[4]
-    assert (info["tool"], info["error"]) == ("PhraseToBoxMask", None)
+    assert (info["tool"], info["error"]) == ("PhraseToBoxMask", {})
     info = env.step((3, {"patch_configs": {"images": slots, "size": 48}}))[4]
-    assert info["error"] is None
+    assert info["error"] == {}
     assert len(env.unwrapped.episode.workspace.images) == 5
     assert env.step((0, {"images": np.zeros(SLOTS, np.int8), "phrase": "a"}))[4]["error"]["code"] == "wrong_argument"
     assert env.step((6, {"text": "done"}))[4]["termination"] == "answer"
@@ -289,8 +290,8 @@ def test_text_mode_takes_any_text_and_tool_calls():
     env.reset(seed=0)
     answer = '<think></think><tool_call>{"name": "MergeBoxMask", "arguments": {"images": ["img_0"]}}</tool_call>'
     assert env.step(answer)[4]["error"]["code"] == "no_boxes"
-    assert env.step("naïve \ud800 \x00")[4]["error"] is not None
-    assert env.step(ToolCall(**GROUND))[4]["error"] is None
+    assert env.step("naïve \ud800 \x00")[4]["error"]
+    assert env.step(ToolCall(**GROUND))[4]["error"] == {}
     assert env.unwrapped.step(7)[4]["error"]["code"] == "bad_action"
     assert env.step("<think></think><answer>none</answer>")[4]["termination"] == "answer"
 
@@ -339,3 +340,50 @@ def test_a_query_without_words_still_has_candidates():
 
 def test_features_are_the_full_observation_without_the_pictures():
     assert set(observation_space(True)) - set(observation_space(False)) == {"image", "memory_images"}
+
+
+# --- beside others ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("kind", [SyncVectorEnv, AsyncVectorEnv])
+def test_infos_of_different_ends_stack_in_vector_environments(kind, first):
+    """One of the two does well, the other makes a mistake and answers without a result."""
+    plans = [[GROUND, MERGE, Answer()], [GROUND, {"name": "Nope"}, Answer()]]
+    order = [first, 1 - first]
+    envs = kind([Acting.of(plans[index]) for index in order], autoreset_mode=AutoresetMode.DISABLED)
+    envs.reset(seed=0)
+    for _ in range(3):
+        _, _, terminated, _, infos = envs.step(np.zeros(2, np.int64))
+        if "code" in infos["error"]:
+            assert infos["error"]["code"][order.index(1)] == "unknown_tool"
+            assert infos["error"]["_code"].tolist() == [index == 1 for index in order]
+    assert terminated.all()
+    assert infos["outcome"]["count"][order.index(0)] == 1
+    assert infos["metrics"]["gIoU"][order.index(0)] > 0.9
+    envs.close()
+
+
+class Acting(gym.ActionWrapper):
+    """Plays a list of actions, whatever it is told."""
+
+    def __init__(self, env, plan):
+        super().__init__(env)
+        self.action_space, self.plan = gym.spaces.Discrete(1), list(plan)
+
+    @classmethod
+    def of(cls, plan):
+        return lambda: cls(make().unwrapped, plan)
+
+    def action(self, action):
+        return self.plan.pop(0)
+
+
+def test_a_time_limit_truncates_without_a_score():
+    env = make(max_episode_steps=2, reward="visharness")
+    env.reset(seed=0)
+    env.step(GROUND)
+    _, reward, terminated, truncated, info = env.step(GROUND)
+    assert (reward, terminated, truncated) == (0.0, False, True)
+    assert not {"metrics", "termination", "invalid"} & set(info)
+    assert env.unwrapped.episode.turns == 2

@@ -36,6 +36,10 @@ def test_pictures_cannot_be_written_to_and_patches_stay_views_of_them(workspace)
         assert np.shares_memory(twin.images["p"].pixels, twin.root.pixels)
         for name, image in after.images.items():
             np.testing.assert_array_equal(twin.images[name].pixels, image.pixels)
+    assert (
+        len(pickle.dumps((workspace.root.provenance.root.pixels, after)))
+        < 2 * workspace.root.pixels.nbytes + 120**2 * 3
+    )
 
 
 @pytest.mark.parametrize(

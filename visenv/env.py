@@ -239,6 +239,7 @@ class VisionToolEnv(gym.Env[Observation, Any]):
         return observe(self.episode, self._phrase_tokens, empty_observation(self._pictures))
 
     def _info(self) -> dict[str, Any]:
+        # Gymnasium's vector environments stack infos: a key must not be None in one and a dict or a number in another.
         episode, result = self.episode, self._result
         turn = result.turn if result else None
         info: dict[str, Any] = {
@@ -247,15 +248,18 @@ class VisionToolEnv(gym.Env[Observation, Any]):
             "query": episode.query,
             "reply": turn.reply if turn else "",
             "tool": tool_of(turn.action) if turn else None,
-            "error": error_record(turn.error) if turn else None,
+            "error": (error_record(turn.error) if turn else None) or {},
             "reward_terms": dict(result.reward_terms) if result else {},
             "visual_tokens": episode.memory.tokens,
         }
         if episode.done:
+            outcome = outcome_record(episode.outcome)
+            if outcome["count"] is None:
+                del outcome["count"]
             info |= {
                 "metrics": self.metrics(),
                 "termination": episode.outcome.termination,
-                "outcome": outcome_record(episode.outcome),
+                "outcome": outcome,
             }
         if episode.problem is not None:
             info["invalid"] = episode.problem

@@ -42,19 +42,19 @@ class NamedImage:
         object.__setattr__(self, "pixels", _read_only(self.pixels))
 
     def __getstate__(self) -> dict[str, object]:
-        state = dict(self.__dict__)
-        if self.maker == "patch":
-            # The parent's state holds the pixels; only where they lie in it is told here.
-            (_, _, x0), (_, _, y0) = self.to_parent[:2].astype(int).tolist()
-            state["pixels"] = np.s_[y0 : y0 + self.size[1], x0 : x0 + self.size[0]]
-        return state
+        # An input's pixels are the sample's, a patch's are part of its parent's: they are kept there, once.
+        kept = self.maker == "patch" or (self.maker == "input" and self.parent is None)
+        return self.__dict__ | ({"pixels": self.size} if kept else {})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        pixels = state["pixels"]
         self.__dict__.update(state)
-        self.__dict__["pixels"] = _read_only(
-            pixels if self.parent is None or self.maker != "patch" else self.parent.pixels[pixels]
-        )
+        pixels = state["pixels"]
+        if self.maker == "input" and self.parent is None:
+            pixels = self.provenance.root.pixels
+        elif self.maker == "patch" and self.parent is not None:
+            (width, height), (x0, y0) = pixels, self.to_parent[:2, 2].astype(int).tolist()
+            pixels = self.parent.pixels[y0 : y0 + height, x0 : x0 + width]
+        object.__setattr__(self, "pixels", _read_only(pixels))
 
     @property
     def size(self) -> tuple[int, int]:
