@@ -83,6 +83,29 @@ def score(truth, found=None, turns=1, **info):
     return compute_score("any", "", truth, {"turn_records": records, "final_results": found, **info})
 
 
+@pytest.mark.parametrize(
+    ("keywords", "named"),
+    [
+        ({"ground_truth": "[" * 100_000}, "ground_truth"),
+        ({"ground_truth": {"type": "point", "data": [[10**400, 1]]}}, "data"),
+        ({"extra_info": 5}, "extra_info"),
+        ({"trajectory_step_cost": "much"}, "trajectory_step_cost"),
+        ({"trajectory_step_cost": float("nan")}, "trajectory_step_cost"),
+        ({"extra_info": {"final_results": {"count": 10**400}}}, "count"),
+        ({"extra_info": {"final_results": {"count": float("inf")}}}, "count"),
+        ({"extra_info": {"turn_records": [{"turn_response_length": "long"}]}}, "turn_response_length"),
+        ({"extra_info": {"tool_call_count": float("nan")}}, "tool_call_count"),
+        (
+            {"extra_info": {"validation_sample": True, "evaluation_original_width": "wide"}},
+            "evaluation_original_width",
+        ),
+    ],
+)
+def test_broken_records_are_named(keywords, named):
+    with pytest.raises(InvalidData, match=named):
+        compute_score(**({"data_source": "", "solution_str": "", "ground_truth": NO_TARGET} | keywords))
+
+
 # --- compute_score: the task reward ---------------------------------------------------------------------------------
 
 TASKS = {

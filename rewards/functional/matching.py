@@ -171,7 +171,7 @@ def as_points(value: ArrayLike, name: str = "points") -> FloatArray:
     """
     try:
         points = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InvalidData(f"Expected argument `{name}` to be (N, 2) numbers, but got {value!r:.200}.") from error
     if points.size == 0:
         return np.zeros((0, 2))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +11,7 @@ from visenv.rewards.visharness.records import (
     GroundTruth,
     parse_final_result,
     parse_ground_truth,
+    parse_number,
     parse_turns,
 )
 from visenv.rewards.visharness.task import TaskScore, score_counting, score_null, score_segmentation
@@ -73,26 +73,26 @@ def compute_score(
         >>> figures["task_reward"], figures["trajectory_reward"], figures["task_metric"]
         (3.0, 2.6, 0.75)
     """
-    info = extra_info or {}
+    info = {} if extra_info is None else extra_info
+    if not isinstance(info, Mapping):
+        raise InvalidData(f"Expected argument `extra_info` to be a dict, but got {info!r:.80}.")
     truth = parse_ground_truth(ground_truth)
     result = parse_final_result(info.get("final_results"))
     finished = bool(info.get("trajectory_finished")) and not info.get("trajectory_invalid")
     task = _score_task(truth, result, finished)
     turns = parse_turns(info.get("turn_records"))
     enabled = True if trajectory_step_cost_enabled is None else bool(trajectory_step_cost_enabled)
-    coefficient = abs(float(STEP_COST if trajectory_step_cost is None else trajectory_step_cost))
-    if not math.isfinite(coefficient):
-        raise InvalidData(f"Expected argument `trajectory_step_cost` to be finite, but got {trajectory_step_cost!r}.")
-    coefficient = coefficient if enabled else 0.0
-    step_cost = coefficient * len(turns)
+    step_cost = STEP_COST if trajectory_step_cost is None else trajectory_step_cost
+    coefficient = abs(parse_number(step_cost, "argument `trajectory_step_cost`")) if enabled else 0.0
+    total_cost = coefficient * len(turns)
     original = info.get("evaluation_ground_truth") if info.get("validation_sample") else None
     evaluated = truth if original is None else parse_ground_truth(original, "evaluation_ground_truth")
     return {
         "score": task.reward,
         "task_reward": task.reward,
         "task_metric": task.metric,
-        "trajectory_reward": task.reward - step_cost,
-        "trajectory_step_cost": step_cost,
+        "trajectory_reward": task.reward - total_cost,
+        "trajectory_step_cost": total_cost,
         "trajectory_step_cost_enabled": enabled,
         "trajectory_step_cost_coef": coefficient,
         "iou": task.iou,
@@ -141,8 +141,8 @@ def _count_faults(turns: list[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _describe_trajectory(turns: list[Mapping[str, Any]], info: Mapping[str, Any]) -> dict[str, Any]:
     """Pass on what is known of a trajectory; lengths in tokens are summed over its turns where no total is given."""
-    responses = sum(int(turn.get("turn_response_length") or 0) for turn in turns)
-    observations = sum(int(turn.get("observation_token_length") or 0) for turn in turns)
+    responses = sum(_figure(turn, "turn_response_length") for turn in turns)
+    observations = sum(_figure(turn, "observation_token_length") for turn in turns)
     flags = (
         "validation_sample",
         "trajectory_finished",
@@ -154,9 +154,15 @@ def _describe_trajectory(turns: list[Mapping[str, Any]], info: Mapping[str, Any]
     return {
         **{name: bool(info.get(name, False)) for name in flags},
         "invalid_reason": info.get("invalid_reason"),
-        "tool_call_count": int(info.get("tool_call_count") or 0),
-        "assistant_response_token_count": int(info.get("assistant_response_token_count") or responses),
-        "observation_token_count": int(info.get("observation_token_count") or observations),
-        "trajectory_response_token_count": int(info.get("trajectory_response_length") or responses + observations),
-        **{name: float(info.get(name) or 0.0) for name in times},
+        "tool_call_count": int(_figure(info, "tool_call_count")),
+        "assistant_response_token_count": int(_figure(info, "assistant_response_token_count") or responses),
+        "observation_token_count": int(_figure(info, "observation_token_count") or observations),
+        "trajectory_response_token_count": int(_figure(info, "trajectory_response_length") or responses + observations),
+        **{name: _figure(info, name) for name in times},
     }
+
+
+def _figure(record: Mapping[str, Any], name: str) -> float:
+    """A number of a record; 0 where it is missing or None."""
+    value = record.get(name)
+    return 0.0 if value is None else parse_number(value, repr(name))

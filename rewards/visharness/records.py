@@ -79,7 +79,7 @@ def parse_ground_truth(value: Any, name: str = "ground_truth") -> GroundTruth:
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InvalidData(f"Expected argument `{name}` to be JSON, but got {value!r:.80}: {error}") from error
     if not isinstance(value, Mapping) or "type" not in value or "data" not in value:
         raise InvalidData(
@@ -113,12 +113,10 @@ def parse_final_result(value: Any) -> FinalResult | None:
         raise InvalidData(f"Expected `final_results` to be null or a dict, but got {_describe(value)}.")
     rles = value.get("final_masks")
     count = value.get("count")
-    if count is not None and (isinstance(count, bool) or not isinstance(count, (int, float, np.number))):
-        raise InvalidData(f"Expected final_results['count'] to be a number, but got {count!r:.80}.")
     return FinalResult(
         boxes=_sequence(value.get("final_bboxes"), "final_results['final_bboxes']"),
         rles=[rles] if isinstance(rles, Mapping) else _sequence(rles, "final_results['final_masks']"),
-        count=None if count is None else float(count),
+        count=None if count is None else parse_number(count, "final_results['count']"),
     )
 
 
@@ -136,6 +134,17 @@ def parse_turns(value: Any) -> list[Mapping[str, Any]]:
         if not isinstance(turn, Mapping):
             raise InvalidData(f"Expected turn_records[{index}] to be a dict, but got {_describe(turn)}.")
     return turns
+
+
+def parse_number(value: Any, name: str) -> float:
+    """Read a number of a record.
+
+    Raises:
+        InvalidData: if it is no number, or larger than any figure of a trajectory.
+    """
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.number)) or not abs(value) < 2**53:
+        raise InvalidData(f"Expected {name} to be a finite number, but got {_describe(value)}.")
+    return float(value)
 
 
 def _one_mask(data: Any) -> Masks:

@@ -13,7 +13,7 @@ from visenv.rewards.functional.boxes import check_boxes
 from visenv.rewards.functional.counting import count_reward
 from visenv.rewards.functional.matching import point_matches
 from visenv.rewards.functional.regions import RATIO_TOLERANCE, fit_to_frame, mask_intersection_union
-from visenv.rewards.visharness.records import FinalResult, GroundTruth
+from visenv.rewards.visharness.records import FinalResult, GroundTruth, parse_number
 from visenv.rewards.visharness.task import NAN, scale_to_reward
 from visenv.types import FloatArray
 
@@ -155,5 +155,5 @@ def _original_size(extra_info: Mapping[str, Any]) -> tuple[int, int] | None:
     sides = []
     for side in ("height", "width"):
         value = extra_info.get(f"evaluation_original_{side}") or extra_info.get(f"image_{side}") or 0
-        sides.append(int(value))
+        sides.append(int(parse_number(value, f"'evaluation_original_{side}'")))
     return (sides[0], sides[1]) if min(sides) > 0 else None
