@@ -181,6 +181,7 @@ def test_doctor_reports_a_missing_package(cli, monkeypatch):
     assert found["no-such-package-of-ours"]["status"] == "problem"
     assert found["extra: toys"]["status"] == "missing"
     assert 'pip install "visenv[toys]"' in found["extra: toys"]["detail"]
+    assert "visenv[toys]" in "".join(cli("doctor").stdout.split()).replace("│", "")
 
 
 def test_bench_runs_one_benchmark(cli):

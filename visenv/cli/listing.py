@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 from rich.markdown import Markdown
+from rich.markup import escape
 from rich.table import Table
 
 from visenv.builtin import ENVIRONMENTS
@@ -44,7 +45,7 @@ def list_everything(json: bool = JSON) -> None:
     for kind, entries in listed.items():
         table = Table("name", "what it is", title=_TITLES.get(kind, kind.capitalize()), title_justify="left")
         for entry in entries:
-            table.add_row(entry["name"], entry["summary"])
+            table.add_row(escape(entry["name"]), escape(entry["summary"]))
         console.print(table)
 
 
@@ -65,18 +66,19 @@ def describe(
     console.print(Markdown(f"# {page['id']}\n\n{page['description']}"))
     console.print(_tools_table(page["tools"]))
     spaces = Table("space", "holds", title="Spaces", title_justify="left")
-    spaces.add_row("action", page["action_space"])
+    spaces.add_row("action", escape(page["action_space"]))
     for key, space in page["observation_space"].items():
-        spaces.add_row(f"observation: {key}", space)
+        spaces.add_row(f"observation: {key}", escape(space))
     console.print(spaces)
     figures = Table("metric", "range", "better", "what it is", title="Metrics", title_justify="left")
     for metric in page["metrics"]:
         low, high = metric["bounds"]
         better = "higher" if metric["higher_is_better"] else "lower"
-        figures.add_row(metric["name"], f"{low:g} to {high:g}", better, metric["summary"])
+        figures.add_row(metric["name"], f"{low:g} to {high:g}", better, escape(metric["summary"]))
     console.print(figures)
     low, high = page["reward"]["bounds"]
-    console.print(f"Reward [bold]{reward}[/]: {page['reward']['summary']} An episode pays {low:g} to {high:g}.")
+    words = escape(f"{reward}: {page['reward']['summary']}")
+    console.print(f"Reward {words} An episode pays {low:g} to {high:g}.", highlight=False)
 
 
 def _page(name: str, env: VisionToolEnv, reward: str) -> dict[str, Any]:
@@ -109,9 +111,9 @@ def _page(name: str, env: VisionToolEnv, reward: str) -> dict[str, Any]:
 def _tools_table(tools: list[dict[str, Any]]) -> Table:
     table = Table("tool", "argument", "type", "what it is", title="Tools", title_justify="left", show_lines=True)
     for tool in tools:
-        table.add_row(f"[bold]{tool['name']}[/]", "", "", tool["description"])
+        table.add_row(f"[bold]{tool['name']}[/]", "", "", escape(tool["description"]))
         for name, schema in tool["parameters"]["properties"].items():
-            table.add_row("", name, _type(schema), schema.get("description", ""))
+            table.add_row("", name, escape(_type(schema)), escape(schema.get("description", "")))
     table.add_row("[bold]Answer[/]", "text", "string", "Ends the episode.")
     return table
 

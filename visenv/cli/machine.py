@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 import visenv
@@ -27,7 +28,7 @@ def doctor(json: bool = JSON) -> None:
     else:
         table = Table("what", "state", "detail")
         for finding in findings:
-            table.add_row(finding["name"], _SIGNS[finding["status"]], finding["detail"])
+            table.add_row(escape(finding["name"]), _SIGNS[finding["status"]], escape(finding["detail"]))
         output().print(table)
     if problems:
         raise typer.Exit(1)
@@ -56,12 +57,12 @@ def bench(
     for row in rows:
         other, ratio = row["alternative_s"], row["ratio"]
         table.add_row(
-            row["benchmark"],
+            escape(row["benchmark"]),
             _duration(row["ours_s"]),
-            row["alternative"] or "",
+            escape(row["alternative"] or ""),
             "" if other is None else _duration(other),
             "" if ratio is None else f"{ratio:.1f}",
-            row["detail"],
+            escape(row["detail"]),
         )
     output().print(table)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -67,7 +68,7 @@ def rollout(
     recorder = RecordTrajectories(env, folder, run, pictures=pictures, page=None, overwrite=overwrite)
     interrupted = False
     with closing(recorder), _progress() as progress:
-        task = progress.add_task(f"{name} · {policy}", total=episodes, score="")
+        task = progress.add_task(escape(f"{name} · {policy}"), total=episodes, score="")
         try:
             for end in run_policy(recorder, who, episodes=episodes, seed=seed):
                 progress.update(task, completed=end.index + 1, score=f"reward {end.reward:+.2f}")
@@ -145,4 +146,4 @@ def _print_summary(summary: dict[str, Any], page: Path) -> None:
     )
     if summary.get("interrupted"):
         console.print("[yellow]Interrupted: what had ended by then is kept.[/]")
-    console.print(f"Page: {page}", soft_wrap=True, highlight=False)
+    console.print(f"Page: {page}", soft_wrap=True, highlight=False, markup=False)

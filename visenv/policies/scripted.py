@@ -45,15 +45,16 @@ class ScriptedPolicy(PlannedPolicy):
     def plan(self, episode: Episode) -> Plan:
         """See ``PlannedPolicy.plan``."""
         phrase = target_phrase(episode.query)[:MAX_PHRASE]
-        full = is_simple(phrase) and max(episode.workspace.root.size) > LARGE
+        full = can_split(episode) and is_simple(phrase) and max(episode.workspace.root.size) > LARGE
         found: list[str] = []
         if not full:
             yield from look(episode, ["img_0"], phrase)
             found = with_boxes(episode, ["img_0"])
-        if turns_left(episode) >= TURNS_TO_SPLIT and (full or too_small(episode, phrase)):
+        if can_split(episode) and (full or too_small(episode, phrase)):
             cells = DENSE_CELLS if full else RELATED_CELLS if needs_whole_image(phrase) else FEW_CELLS
             patches = yield from split(episode, cells)
-            yield from look(episode, patches, phrase)
+            if patches:
+                yield from look(episode, patches, phrase)
             found = with_boxes(episode, patches) or found
         if found:
             yield ToolCall("MergeBoxMask", {"images": found})
@@ -95,14 +96,14 @@ def split(episode: Episode, cells: int) -> Generator[ToolCall, None, list[str]]:
         cells: the most patches.
 
     Returns:
-        The names of the enlarged patches; of the patches themselves, where they would become too large.
+        The names of the enlarged patches; of the patches themselves, where these cannot be enlarged.
     """
     size = patch_size(*episode.workspace.root.size, cells)
     yield ToolCall("SplitImageIntoPatches", {"patch_configs": {"img_0": size}})
     patches = list(episode.transcript[-1].created)
     images = episode.workspace.images
     pixels = sum(images[name].size[0] * images[name].size[1] for name in patches) * FACTOR**2
-    if not patches or pixels > MAX_UPSCALED_PIXELS_PER_CALL:
+    if not patches or pixels > MAX_UPSCALED_PIXELS_PER_CALL or "SuperResolution" not in episode.config.tools:
         return patches
     yield ToolCall("SuperResolution", {"images": patches})
     return list(episode.transcript[-1].created) or patches
@@ -124,6 +125,7 @@ def with_boxes(episode: Episode, names: Sequence[str]) -> list[str]:
     return [name for name in names if name in episode.workspace.detections]
 
 
-def turns_left(episode: Episode) -> int:
-    """Turns that may still be taken."""
-    return episode.config.max_turns - episode.turns
+def can_split(episode: Episode) -> bool:
+    """Whether there is a tool for it, and turns enough to make use of the patches."""
+    left = episode.config.max_turns - episode.turns
+    return left >= TURNS_TO_SPLIT and "SplitImageIntoPatches" in episode.config.tools
