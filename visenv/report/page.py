@@ -160,7 +160,7 @@ def _overview(summary: Mapping[str, Any], heads: Sequence[Mapping[str, Any]], bo
         tag("div", *squares, class_="squares", aria_label="episodes by reward"),
         tag(
             "div",
-            _bars("Tools called", summary.get("tools", {})),
+            _bars("Turns by tool", summary.get("tools", {})),
             _bars("Episodes ended", summary.get("terminations", {})),
             _bars("Faulty turns", summary.get("faults", {})),
             _tokens(summary.get("totals", {})),
