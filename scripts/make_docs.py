@@ -53,7 +53,7 @@ LIMITS = (
     ("visenv.protocol.intake", "MAX_NAME", "characters of a tool's name", "`too_large`"),
     ("visenv.protocol.intake", "MAX_ARGUMENTS", "characters of a call's arguments, as JSON", "`too_large`"),
     ("visenv.protocol.intake", "MAX_ANSWER", "characters of an answer", "`long_answer`"),
-    ("visenv.tools.arguments", "MAX_PHRASE", "characters of a phrase", "`wrong_argument`"),
+    ("visenv.types", "MAX_PHRASE", "characters of a phrase", "`wrong_argument`"),
     ("visenv.tools.arguments", "MAX_IMAGES", "images named in one call", "`wrong_argument`"),
     ("visenv.tools.visharness", "MAX_PATCHES", "patches made in one call", "`too_many_patches`"),
     ("visenv.tools.visharness", "MAX_UPSCALED_PIXELS", "pixels of one enlarged image", "`too_large`"),

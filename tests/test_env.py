@@ -342,6 +342,10 @@ def test_features_are_the_full_observation_without_the_pictures():
     assert set(observation_space(True)) - set(observation_space(False)) == {"image", "memory_images"}
 
 
+def test_a_query_that_is_too_long_for_a_phrase_is_cut():
+    assert {len(phrase) for phrase in phrase_candidates("word " * 1000, ())} == {512, 4}
+
+
 # --- beside others ------------------------------------------------------------------------------------------------
 
 

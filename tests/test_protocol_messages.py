@@ -44,7 +44,12 @@ def test_visible_images_are_counted():
 
 
 @pytest.mark.parametrize(
-    "token", ["<image>", "<img>", "<video>", "<|image_pad|>", "<|vision_start|>", "<|vision_end|>", "<|video_pad|>"]
+    "token",
+    [
+        *("<image>", "<img>", "</img>", "<video>", "<IMG_CONTEXT>", "<start_of_image>", "<image_soft_token>"),
+        *("<|image_pad|>", "<|vision_start|>", "<|vision_end|>", "<|video_pad|>", "<|image_1|>"),
+        *("<|im_start|>", "<|im_end|>", "<|endoftext|>"),
+    ],
 )
 def test_text_cannot_pass_for_an_image(token):
     block = text_block(f"a {token} b {token}")

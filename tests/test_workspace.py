@@ -125,3 +125,11 @@ def test_a_picture_pickles_without_what_was_drawn(workspace):
     drawn = picture.pixels.copy()
     assert "pixels" not in pickle.loads(pickle.dumps(picture)).__dict__
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(picture)).pixels, drawn)
+
+
+def test_an_image_that_is_made_anew_is_the_newest(workspace):
+    images = [workspace.root.patch(name, (0, 0, 9, 9), 1) for name in ("a", "b")]
+    again = workspace.root.patch("a", (5, 5, 9, 9), 2)
+    after = workspace.after(Effect((), images=tuple(images))).after(Effect((), images=(again,)))
+    assert [image.name for image in after.slots(16)] == ["img_0", "b", "a"]
+    assert after.images["a"] is again

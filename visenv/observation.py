@@ -121,9 +121,7 @@ def _detections(episode: Episode, out: NDArray[np.generic]) -> None:
             return
 
 
-def _rows(
-    boxes: FloatArray, scores: FloatArray | None, image: NamedImage, final: float, out: NDArray[np.generic]
-) -> int:
+def _rows(boxes: FloatArray, scores: FloatArray, image: NamedImage, final: float, out: NDArray[np.generic]) -> int:
     count = min(len(boxes), len(out))
     if count:
         (a, _, x), (_, b, y) = image.to_root[:2]
@@ -131,6 +129,6 @@ def _rows(
         scale = np.array([a / width, b / height, a / width, b / height])
         shift = np.array([x / width, y / height, x / width, y / height])
         out[:count, :4] = np.clip(boxes[:count] * scale + shift, 0, 1)
-        out[:count, 4] = 1.0 if scores is None else np.clip(scores[:count], 0, 1)
+        out[:count, 4] = np.clip(scores[:count], 0, 1)
         out[:count, 5] = final
     return count

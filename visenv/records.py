@@ -60,7 +60,7 @@ def outcome_record(outcome: Outcome) -> dict[str, Any]:
         "answer": outcome.answer,
         "count": None if found is None else len(found),
         "boxes": None if found is None else found.boxes.round(2).tolist(),
-        "scores": None if found is None or found.scores is None else found.scores.round(4).tolist(),
+        "scores": None if found is None else found.scores.round(4).tolist(),
         "masks": None if found is None or found.masks is None else found.masks.to_coco_rles(),
     }
 

@@ -13,7 +13,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from visenv.types import Argument, IntArray, Pixels, ToolSpec
+from visenv.types import MAX_PHRASE, Argument, IntArray, Pixels, ToolSpec
 
 SIDE = 128
 """Pixels of a side of the pictures in observations."""
@@ -73,12 +73,13 @@ def token_ids(text: str, length: int) -> IntArray:
 def phrase_candidates(query: str, vocabulary: Sequence[str]) -> tuple[str, ...]:
     """The phrases that discrete mode can use: the query, its first words in order, then the data set's vocabulary.
 
-    A query of fewer words repeats them, so that no candidate is empty.
+    A query of fewer words repeats them, so that no candidate is empty; one that is longer than a phrase may be is cut.
 
     Example:
         >>> phrase_candidates("a red car", ["car", "red car"])[:6]
         ('a red car', 'a', 'red', 'car', 'a', 'red')
     """
+    query = query[:MAX_PHRASE]
     parts = words(query) or [query]
     own = [parts[i % len(parts)] for i in range(QUERY_WORDS)]
     rest = list(vocabulary) or [query]

@@ -80,9 +80,10 @@ class Detections:
     """N category names, or None where there is one category."""
 
     def __post_init__(self) -> None:
-        boxes = np.asarray(self.boxes, dtype=np.float64).reshape(-1, 4) if np.size(self.boxes) else np.zeros((0, 4))
-        given = self.scores is not None and np.size(self.scores)
-        scores = np.asarray(self.scores, dtype=np.float64).reshape(-1) if given else np.ones(len(boxes))
+        boxes = np.asarray(self.boxes, dtype=np.float64) if np.size(self.boxes) else np.zeros((0, 4))
+        scores = np.asarray(self.scores, dtype=np.float64) if np.size(self.scores) else np.ones(len(boxes))
+        if boxes.ndim != 2 or boxes.shape[1] != 4 or scores.ndim != 1:
+            raise InvalidData(f"Expected boxes (N, 4) and scores (N,), but got {boxes.shape} and {scores.shape}.")
         object.__setattr__(self, "boxes", boxes)
         object.__setattr__(self, "scores", scores)
         if self.labels is not None:
@@ -198,6 +199,9 @@ class Sample:
 
 
 # --- what the agent may call --------------------------------------------------------------------------------------
+
+MAX_PHRASE = 512
+"""Characters in a phrase."""
 
 ArgumentKind: TypeAlias = Literal[
     "images", "image", "phrase", "choice", "patch_sizes", "text", "integer", "point", "box"

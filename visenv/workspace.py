@@ -239,6 +239,8 @@ class Workspace:
         twin.images, twin.points, twin.detections = dict(self.images), dict(self.points), dict(self.detections)
         twin.final = self.final if effect.final is None else effect.final
         for image in effect.images:
+            # One that is made anew is the newest again.
+            twin.images.pop(image.name, None)
             twin.images[image.name] = image
             twin.points.pop(image.name, None)
             twin.detections.pop(image.name, None)

@@ -10,10 +10,9 @@ from visenv.episode import Episode
 from visenv.policies.base import Plan, PlannedPolicy
 from visenv.policies.phrases import is_simple, needs_whole_image, target_phrase
 from visenv.policies.single import conclusion
-from visenv.tools.arguments import MAX_PHRASE
 from visenv.tools.split import count_windows
 from visenv.tools.visharness import FACTOR, MAX_UPSCALED_PIXELS_PER_CALL
-from visenv.types import Answer, ToolCall
+from visenv.types import MAX_PHRASE, Answer, ToolCall
 
 LARGE = 640
 """Pixels of the longer side above which a picture is cut before a simple phrase is looked for: it is full of things."""

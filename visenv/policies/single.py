@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from visenv.episode import Episode
 from visenv.policies.base import Plan, PlannedPolicy
-from visenv.tools.arguments import MAX_PHRASE
-from visenv.types import Answer, ToolCall
+from visenv.types import MAX_PHRASE, Answer, ToolCall
 
 
 class SingleCallPolicy(PlannedPolicy):

@@ -22,7 +22,7 @@ Block: TypeAlias = dict[str, Any]
 Message: TypeAlias = Mapping[str, Any]
 
 VISUALIZATION_PLACEHOLDER = "[System: Visualization image has been archived to save memory]"
-_IMAGE_TOKENS = re.compile(r"<(?=(?:image|img|video|\|(?:image_pad|video_pad|vision_start|vision_end|vision_pad)\|)>)")
+_IMAGE_TOKENS = re.compile(r"<(?=(?:/?img|image|video|IMG_CONTEXT|(?:start|end)_of_image|image_soft_token|\|\w+\|)>)")
 
 
 def placeholder(name: str, visualization: bool = False) -> str:
@@ -40,7 +40,7 @@ def placeholder(name: str, visualization: bool = False) -> str:
 
 
 def text_block(text: str) -> Block:
-    """A block of text, in which nothing can be taken for an image.
+    """A block of text, in which nothing can be taken for an image or the end of a message.
 
     Example:
         >>> text_block("find the <image>")
@@ -65,7 +65,11 @@ def image_block(name: str, pixels: Pixels) -> Block:
 
 
 def escape_image_tokens(text: str) -> str:
-    """Break up what chat templates replace by images (``<image>``, ``<|image_pad|>``, …), so that it stays text."""
+    """Break up what models take for images or for the end of a message, so that it stays text.
+
+    These are the tokens of common families: ``<image>``, ``<IMG_CONTEXT>``, ``<start_of_image>`` and their like, and
+    everything of the form ``<|image_pad|>``, ``<|im_end|>``.
+    """
     return _IMAGE_TOKENS.sub("< ", text)
 
 
@@ -84,7 +88,7 @@ def check_messages(messages: Sequence[Message]) -> None:
 
     Raises:
         InvalidData: if a block is of another type or has no text or pixels, if an image is visible twice, or if a text
-            holds something that a chat template would take for an image.
+            holds something that a model would take for an image or the end of a message.
     """
     seen: set[str] = set()
     for block in _blocks(messages):

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from visenv.types import Argument, ToolSpec
-
-MAX_PHRASE = 512
-"""Characters of a phrase that the schema allows."""
+from visenv.types import MAX_PHRASE, Argument, ToolSpec
 
 
 def json_schema(spec: ToolSpec) -> dict[str, Any]:

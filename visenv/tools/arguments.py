@@ -6,11 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from visenv.tools.base import ToolError
-from visenv.types import Argument, ToolSpec
+from visenv.types import MAX_PHRASE, Argument, ToolSpec
 from visenv.workspace import Workspace
 
-MAX_PHRASE = 512
-"""Characters in a phrase."""
 MAX_IMAGES = 64
 """Images named in one call, unless there are more images than that."""
 
@@ -115,8 +113,6 @@ def _integer(argument: Argument, value: Any, workspace: Workspace) -> int:
 def _patch_sizes(argument: Argument, value: Any, workspace: Workspace) -> dict[str, int]:
     if not isinstance(value, Mapping) or not value:
         raise _wrong(argument, 'an object from image name to patch size, like {"img_0": 320}', value)
-    if len(value) > MAX_IMAGES:
-        raise _wrong(argument, f"an object of at most {MAX_IMAGES} images", value)
     return {check_image(name, workspace): _whole(argument, size) for name, size in value.items()}
 
 
