@@ -24,8 +24,8 @@ class GRefSegEnv(VisionToolEnv):
     As `VisHarness/ReasonSeg-v0`.
 
     ## Rewards
-    8 · IoU − 3 of the united masks; with no target +5 without any result and −3 with one. No result where one is due:
-    −3.
+    8 · IoU − 3 of the united masks; with no target +5 for answering without any result, −3 otherwise. No result where
+    one is due: −3.
 
     ## Starting State
     One picture in view, `img_0`, and the expression.

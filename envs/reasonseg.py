@@ -48,7 +48,8 @@ class ReasonSegEnv(VisionToolEnv):
 
     ## Rewards
     At the end, from the merged result: 8 · IoU − 3, ignored pixels counting for neither side. Where there is nothing to
-    find: +5 without any result, −3 with one. No result where one is due: −3. A step costs `step_cost` (0 by default).
+    find: +5 for answering without any result, −3 otherwise. No result where one is due: −3. A step costs `step_cost`
+    (0 by default).
 
     ## Starting State
     One picture in view, `img_0`, and the query. Which sample it is, is drawn with `reset(seed=…)`, or asked for with
