@@ -42,9 +42,9 @@ class ReasonSegEnv(VisionToolEnv):
     | `phrases` | (16, 6) int32 | 0 to 4095 | token ids of the candidates of discrete mode |
     | `progress` | (1,) float32 | 0 to 1 | turns spent, in parts of the turn limit |
 
-    The columns of `memory_state` are: valid, visible, log2 of the scale, window in the root (4, parts of its sides), has
-    points, has boxes, log(1 + count), age in parts of the turn limit. `obs="features"` leaves the pictures
-    out. Full-size pictures and all text are in `env.unwrapped.episode.messages()`.
+    The columns of `memory_state` are: valid, visible, log2 of the scale, window in the root (4, parts of its sides),
+    has points, has boxes, log(1 + count), age in parts of the turn limit. `obs="features"` leaves the pictures out.
+    Full-size pictures and all text are in `env.unwrapped.episode.messages()`.
 
     ## Rewards
     At the end, from the merged result: 8 · IoU − 3, ignored pixels counting for neither side. Where there is nothing to
