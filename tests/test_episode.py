@@ -325,6 +325,19 @@ def test_text_turns_are_parsed_and_kept_as_they_were():
     assert all(reply["content"][-1]["text"].endswith("</tool_response>") for reply in replies)
 
 
+def test_an_assistant_message_is_read_in_the_dialect_of_servers():
+    call = {"name": "Zoom", "arguments": '{"image": "img_0", "box": [24, 16, 48, 32]}'}
+    message = {"role": "assistant", "content": "closer", "tool_calls": [{"id": "a", "function": call}]}
+    episode, step = begin(tools=make_toolset([Zoom]), dialect="openai")
+    turn = step(message).turn
+    assert (turn.error, turn.action.thought) == (None, "closer")
+    assert episode.workspace.images["img_0_zoom"].window.tolist() == [24, 16, 48, 32]
+    assert step(message, finish_reason="length").turn.cut
+    assert step({"role": "assistant", "content": "done"}).turn.action == Answer("done")
+    _, other = begin()
+    assert other(message).turn.error.code == "not_text"
+
+
 def test_actions_in_code_are_written_in_the_dialect():
     for dialect in ("qwen3_vl", "qwen3_5", "openai"):
         episode, step = begin(dialect=dialect)

@@ -193,6 +193,7 @@ BROKEN = {
     "a_list": b"[]",
     "no_text": b'{"shapes": []}',
     "empty_text": b'{"text": ["  "], "shapes": []}',
+    "broken_text": b'{"text": ["half a pair: \\ud800"], "shapes": []}',
     "no_shapes": b'{"text": ["x"]}',
     "shape_is_text": b'{"text": ["x"], "shapes": ["y"]}',
     "no_label": b'{"text": ["x"], "shapes": [{"points": [[0, 0]]}]}',

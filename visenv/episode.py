@@ -18,7 +18,7 @@ from visenv.conversation import Message, Shown, as_messages, in_view, plain_text
 from visenv.errors import EpisodeOver, ExpertError, InvalidData
 from visenv.memory import Latest, MemoryPolicy, Seen, TokenRule, VisualMemory, token_rule
 from visenv.protocol import Dialect, get_dialect
-from visenv.protocol.intake import checked, kept_text, plain_action, raw_text
+from visenv.protocol.intake import checked, is_message, kept_text, plain_action, raw_text
 from visenv.protocol.prompt import system_prompt
 from visenv.tools.arguments import validate
 from visenv.tools.base import Tool, ToolContext, ToolError
@@ -221,7 +221,8 @@ class Episode:
         """Take one turn.
 
         Args:
-            action: an action, ``{"name": …, "arguments": {…}}``, or a model's raw text, parsed in the dialect.
+            action: an action, ``{"name": …, "arguments": {…}}``, or what a model wrote, to be parsed in the dialect:
+                its raw text, or (of ``openai``) the assistant message.
             finish_reason: why the model stopped writing; ``"length"`` means that its text was cut.
 
         Yields:
@@ -239,10 +240,11 @@ class Episode:
                 f"The episode ended ({before.termination}) after {len(before.transcript)} turns: reset it."
             )
         text = raw_text(action)
-        parsed = checked(self.dialect.parse(text, finish_reason) if text is not None else plain_action(action))
+        written = action if is_message(action) else text
+        parsed = checked(self.dialect.parse(written, finish_reason) if written is not None else plain_action(action))
         came: Effect | Malformed | ExpertError | None = None
         if isinstance(parsed, ToolCall):
-            came = yield from self._call(parsed, written=text is not None)
+            came = yield from self._call(parsed, written=written is not None)
         elif isinstance(parsed, Malformed):
             came = parsed
         if self._state is not before:
@@ -381,7 +383,7 @@ class Episode:
         return self._state
 
     def set_state(self, state: EpisodeState) -> None:
-        """Go to a state that ``get_state`` gave; a step that is under way elsewhere is abandoned by it."""
+        """Go to a state that ``get_state`` gave; a step that is under way from another one will not be taken."""
         self._state = state
 
 

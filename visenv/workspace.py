@@ -101,8 +101,14 @@ class NamedImage:
             name: of the new image.
             box: x0, y0, x1, y1 in whole pixels of this image, half-open.
             group: the turn that makes it.
+
+        Raises:
+            InvalidData: if the box is empty or leaves the image.
         """
         x0, y0, x1, y1 = box
+        width, height = self.size
+        if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
+            raise InvalidData(f"Expected a part of {self.name} ({width}x{height}), but got the box {box}.")
         step = f"crop:{x0},{y0},{x1},{y1}"
         pixels = self.pixels[y0:y1, x0:x1]
         return NamedImage(name, pixels, self.provenance.then(step), "patch", self, translation(x0, y0), group)

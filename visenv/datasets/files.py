@@ -134,6 +134,11 @@ def expect(value: Any, kind: type | tuple[type, ...], where: str) -> Any:
     return value
 
 
+def is_query(value: object) -> bool:
+    """Whether it is a text that can be asked: not blank, and no halves of surrogate pairs, which JSON lets pass."""
+    return isinstance(value, str) and bool(value.strip()) and not any("\ud800" <= char <= "\udfff" for char in value)
+
+
 def _short(value: object) -> str:
     text = repr(value)
     return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"

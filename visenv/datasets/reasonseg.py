@@ -27,6 +27,7 @@ from visenv.datasets.files import (
     existing_folder,
     expect,
     find_picture,
+    is_query,
     points_array,
     read_json,
     resolve_inside,
@@ -111,8 +112,8 @@ class ReasonSeg(FolderDataset):
         annotation: dict[str, Any] = expect(read_json(path), dict, where)
         texts = annotation.get("text")
         texts = [texts] if isinstance(texts, str) else expect(texts, list, f"'text' of {where}")
-        if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
-            raise DatasetError(f"Expected at least one query in 'text' of {where}, and none of them empty.")
+        if not texts or not all(is_query(text) for text in texts):
+            raise DatasetError(f"Expected at least one query in 'text' of {where}, and none of them empty or broken.")
         return annotation | {"text": texts, "shapes": expect(annotation.get("shapes"), list, f"'shapes' of {where}")}
 
     def _read(self, key: str, number: int, annotation: dict[str, Any] | None = None) -> Sample:

@@ -26,6 +26,7 @@ from visenv.datasets.files import (
     check_split,
     existing_folder,
     expect,
+    is_query,
     points_array,
     read_json,
     resolve_inside,
@@ -107,8 +108,8 @@ class Rec8k(FolderDataset):
         phrases = expect(self._annotations.get(image), dict, where)
         entry = expect(phrases.get(phrase), dict, f"{phrase!r} of {where}")
         points = points_array(entry.get("points"), f"'points' of {phrase!r} of {where}")
-        if not phrase.strip():
-            raise DatasetError(f"Expected a phrase in {where}, but it is empty.")
+        if not is_query(phrase):
+            raise DatasetError(f"Expected a phrase in {where}, but it is empty or broken.")
         picture = Picture(self._picture_path(image) if self._images is None else self._images(image), f"sample {key!r}")
         kept = {field: entry[field] for field in ("class", "attribute", "type") if field in entry}
         return Sample(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -27,6 +28,11 @@ def raw_text(action: object) -> str | None:
     if isinstance(action, bytes):
         return action.decode("utf-8", errors="replace")
     return _utf8(action) if isinstance(action, str) else None
+
+
+def is_message(action: object) -> TypeGuard[Mapping[str, Any]]:
+    """Whether it is an assistant message, as OpenAI-compatible servers return one."""
+    return isinstance(action, Mapping) and "name" not in action and ("role" in action or "tool_calls" in action)
 
 
 def _utf8(text: str) -> str:
