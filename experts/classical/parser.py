@@ -199,6 +199,9 @@ def _phrase(tokens: list[str]) -> Phrase:
             counted_from = value
         elif name == "not":
             chunk, index = _until_mark(tokens, index)
+            if not _names_something(head):
+                chunk, noun = _adjectives(chunk)
+                head += noun
             if chunk:
                 excluded.append(_describe(chunk)[0])
             negated = not chunk
@@ -234,6 +237,15 @@ def _until_mark(tokens: list[str], start: int) -> tuple[list[str], int]:
     while index < len(tokens) and not tokens[index].startswith("<"):
         index += 1
     return tokens[start:index], index
+
+
+def _adjectives(tokens: list[str]) -> tuple[list[str], list[str]]:
+    """The words before a noun and the rest ("not red | cars"); all and nothing, if no adjective stands before it."""
+    for index in range(len(tokens)):
+        if noun_at(tokens, index)[0]:
+            before, _ = _describe(tokens[:index])
+            return (tokens, []) if before.is_empty else (tokens[:index], tokens[index:])
+    return tokens, []
 
 
 def _describe(tokens: Sequence[str]) -> tuple[Description, bool]:
@@ -276,8 +288,9 @@ def _orders(tokens: Sequence[str], counted_from: str) -> tuple[Order, ...]:
         if token in ORDINALS:
             rank = ORDINALS[token]
         elif token in SUPERLATIVES:
-            following = tokens[index + 1] if index + 1 < len(tokens) else ""
-            orders.append(Order(SUPERLATIVES[token], rank or 1, NUMBERS.get(following, 1)))
+            beside = [*tokens[max(index - 1, 0) : index], *tokens[index + 1 : index + 2]]
+            count = next((NUMBERS[word] for word in beside if word in NUMBERS), 1)
+            orders.append(Order(SUPERLATIVES[token], rank or 1, count))
             rank = 0
     if counted_from:
         orders.append(Order(counted_from, rank or 1))

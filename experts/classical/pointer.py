@@ -16,9 +16,9 @@ from visenv.capabilities import Points
 from visenv.experts.classical.parser import Description, Order, Phrase, Relation, parse
 from visenv.experts.classical.perception import Perception
 
-BELIEVED = 0.12
+BELIEVED = 0.15
 """Least probability of being what a description asks for: lower than a grounder's, since the phrase says more."""
-PRESUPPOSED = 0.03
+PRESUPPOSED = 0.06
 """The same for the likeliest thing, where a phrase speaks of one certain object and none is believed to be it."""
 BESIDE = 0.6
 """Gap up to which things are next to each other, in mean lengths of the two."""
