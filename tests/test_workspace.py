@@ -133,3 +133,9 @@ def test_an_image_that_is_made_anew_is_the_newest(workspace):
     after = workspace.after(Effect((), images=tuple(images))).after(Effect((), images=(again,)))
     assert [image.name for image in after.slots(16)] == ["img_0", "b", "a"]
     assert after.images["a"] is again
+
+
+@pytest.mark.parametrize("box", [(0, 0, 0, 5), (-1, 0, 5, 5), (0, 0, 81, 5), (5, 5, 4, 9), (0, 59, 5, 61)])
+def test_a_patch_lies_inside_of_its_image(workspace, box):
+    with pytest.raises(InvalidData, match="a part of img_0"):
+        workspace.root.patch("p", box, 1)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from visenv.episode import Episode
-from visenv.spaces import CELLS, PATCH_PARTS, PHRASES, SLOTS
+from visenv.spaces import CELLS, PATCH_PARTS, SLOTS
 from visenv.types import Action, Answer, Argument, BoolArray, Malformed, ToolCall, ToolSpec
 from visenv.workspace import NamedImage, Workspace
 
@@ -140,7 +140,7 @@ def _ready(spec: ToolSpec, workspace: Workspace) -> list[NamedImage]:
     if spec.needs == "points":
         return [image for image in images if image.name in workspace.points]
     if spec.needs == "boxes":
-        return [image for image in images if image.name in workspace.detections]
+        return [image for image in images if image.name in workspace.detections and image.root is workspace.root]
     if spec.needs == "unenlarged":
         return [image for image in images if image.maker != "upscaled"]
     return list(images)
@@ -173,5 +173,4 @@ def discrete_masks(specs: Sequence[ToolSpec], nvec: Sequence[int], episode: Epis
     masks = [np.ones(size, dtype=bool) for size in nvec]
     masks[0][: len(specs)] = [bool(_ready(spec, workspace)) for spec in specs]
     masks[1][:] = np.arange(len(masks[1])) < len(workspace.images)
-    masks[2][:] = np.arange(len(masks[2])) < PHRASES
     return np.concatenate(masks)
