@@ -1,5 +1,6 @@
 import copy
 import pickle
+from dataclasses import replace
 
 import gymnasium as gym
 import numpy as np
@@ -280,6 +281,23 @@ def test_action_masks_follow_the_episode(discrete):
 )
 def test_a_bad_discrete_action_is_a_transition(discrete, action):
     assert discrete.step(action)[4]["error"]["code"] == "bad_action"
+
+
+def test_merging_in_discrete_mode_leaves_other_inputs_out():
+    class Pairs(SquareDataset):
+        def get(self, index):
+            sample = super().get(index)
+            return replace(sample, images=sample.images * 2)
+
+    env = make(dataset=Pairs(), action_mode="discrete").unwrapped
+    env.reset(seed=0)
+    env.step(np.array([0, 1, 0, 0, 0, 0]))
+    assert list(env.episode.workspace.detections) == ["img_1"]
+    assert not env.action_masks()[5]
+    env.step(np.array([0, 0, 0, 0, 0, 0]))
+    assert env.action_masks()[5]
+    assert env.step(np.array([5, 0, 0, 0, 0, 0]))[4]["error"] == {}
+    assert env.episode.transcript[-1].action.arguments["images"] == ["img_0"]
 
 
 # --- text mode ----------------------------------------------------------------------------------------------------
