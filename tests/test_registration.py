@@ -19,6 +19,12 @@ def test_an_unknown_name_offers_the_nearest():
         registration.datasets.load("scene")
 
 
+@pytest.mark.parametrize("name", [None, 5, ["scenes"]])
+def test_what_is_no_name_is_unknown(name):
+    with pytest.raises(UnknownName, match="Expected the name of a data set"):
+        registration.datasets.entry(name)
+
+
 def test_loading_imports_only_what_is_asked_for():
     registry = Registry("toy")
     registry.register("gone", "no.such.module:Thing")
@@ -28,7 +34,13 @@ def test_loading_imports_only_what_is_asked_for():
         registry.load("gone")
 
 
-@pytest.mark.parametrize(("name", "entry"), [("", "a:b"), ("a:b", "c:d"), ("a", "no-colon"), ("a", "a:b:c")])
+@pytest.mark.parametrize(
+    ("name", "entry"),
+    [
+        *(("", "a:b"), ("a:b", "c:d"), (" a", "a:b"), (5, "a:b"), (None, "a:b")),
+        *(("a", "no-colon"), ("a", "a:b:c"), ("a", ":"), ("a", "a:"), ("a", None)),
+    ],
+)
 def test_names_and_entry_points_have_a_form(name, entry):
     with pytest.raises(InvalidData, match="Expected"):
         Registry("toy").register(name, entry)

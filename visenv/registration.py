@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from visenv.errors import DuplicateName, InvalidData, UnknownName
+
+
+_ENTRY_POINT = re.compile(r"[\w.]+:[\w.]+")
 
 
 @dataclass(frozen=True)
@@ -63,9 +67,9 @@ class Registry:
             DuplicateName: if the name is taken.
             InvalidData: if name or entry point have the wrong form.
         """
-        if not name or ":" in name:
-            raise InvalidData(f"Expected a {self.kind} name without a colon, but got {name!r}.")
-        if entry_point.count(":") != 1:
+        if not isinstance(name, str) or not name or ":" in name or name != name.strip():
+            raise InvalidData(f"Expected a {self.kind} name without a colon or spaces around it, but got {name!r}.")
+        if not isinstance(entry_point, str) or not _ENTRY_POINT.fullmatch(entry_point):
             raise InvalidData(f"Expected an entry point like 'package.module:attribute', but got {entry_point!r}.")
         if name in self._entries:
             taken = self._entries[name].entry_point
@@ -78,6 +82,8 @@ class Registry:
         Raises:
             UnknownName: if there is none; the message offers the nearest names.
         """
+        if not isinstance(name, str):
+            raise UnknownName(f"Expected the name of a {self.kind}, but got {name!r:.80}.")
         if name in self._entries:
             return self._entries[name]
         near = difflib.get_close_matches(name, self._entries, n=1)
