@@ -34,10 +34,11 @@ class TokenRule:
         if w * h > self.max_tokens * factor**2:
             shrink = math.sqrt(area / (self.max_tokens * factor**2))
             w, h = (max(factor, math.floor(side / shrink / factor) * factor) for side in (width, height))
-            w, h = (
-                min(side, self.max_tokens * factor // (other // factor) // factor * factor)
-                for side, other in ((w, h), (h, w))
-            )
+            # A side of one token cannot shrink: of a very long and thin picture, the long side gives way.
+            if w > h:
+                w = min(w, self.max_tokens // (h // factor) * factor)
+            else:
+                h = min(h, self.max_tokens // (w // factor) * factor)
         elif w * h < self.min_tokens * factor**2:
             grow = math.sqrt(self.min_tokens * factor**2 / area)
             w, h = (math.ceil(side * grow / factor) * factor for side in (width, height))

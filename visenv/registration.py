@@ -15,7 +15,6 @@ from typing import Any
 
 from visenv.errors import DuplicateName, InvalidData, UnknownName
 
-
 _ENTRY_POINT = re.compile(r"[\w.]+:[\w.]+")
 
 
