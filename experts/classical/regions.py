@@ -15,6 +15,8 @@ from visenv.types import BoolArray, FloatArray, IntArray, Pixels
 
 LEAST_AREA = 20
 """Working pixels below which a speck is noise."""
+LEAST_SEED = 6
+"""Working pixels of one hue, connected, from which an object grows."""
 FAINT = 0.16
 """Share of a component's upper quartile of deviation below which a pixel of it is a mark on the background."""
 TINY_HOLE = 0.025
@@ -23,6 +25,10 @@ HOLE_CONTRAST = 6.0
 """Lab distance from the surroundings from which a hole is no hole."""
 HOLE_HOLDS = 0.1
 """Share of a hole that something else may cover before it counts as open: then something lies in it."""
+COMPACT = 4
+"""Working pixels, with all their neighbours, that a hue must have somewhere: fringes between two colours have none."""
+MARGIN = 4
+"""Working pixels around a component's box in which the background is looked at."""
 SAME_HUE = 14.0
 """Degrees of hue angle within which two colour names are shades of one."""
 LEAST_HUE_SHARE = 0.06
@@ -94,7 +100,8 @@ def find_regions(lab: FloatArray, names: IntArray, surface: Surface) -> list[Reg
             continue
         window = (slice(y, y + h), slice(x, x + w))
         mask = _without_clutter(labels[window] == index, deviation[window])
-        mask = _filled(mask, lab[window], foreground[window] > 0)
+        others = (labels[window] > 0) & (labels[window] != index)
+        mask = _filled(mask, lab[window], others, _around(lab, foreground, (x, y, w, h)))
         cut = x == 0 or y == 0 or x + w == lab.shape[1] or y + h == lab.shape[0]
         regions.extend(_part(mask, lab[window], names[window], hued[window] & mask, Corner(x, y, cut)))
     return regions
@@ -117,20 +124,27 @@ def _without_clutter(mask: BoolArray, deviation: FloatArray) -> BoolArray:
 _CHROMATIC = np.array([name not in ("white", "grey", "black") for name in NAMES])
 
 
-def _filled(mask: BoolArray, lab: FloatArray, foreground: BoolArray) -> BoolArray:
+def _around(lab: FloatArray, foreground: IntArray, box: tuple[int, int, int, int]) -> FloatArray | None:
+    """The mean Lab colour of the background on a margin around a component; None if there is none to be seen."""
+    x, y, w, h = box
+    top, left = max(y - MARGIN, 0), max(x - MARGIN, 0)
+    free = foreground[top : y + h + MARGIN, left : x + w + MARGIN] == 0
+    free[y - top : y - top + h, x - left : x - left + w] = False
+    return lab[top : y + h + MARGIN, left : x + w + MARGIN][free].mean(axis=0) if free.any() else None
+
+
+def _filled(mask: BoolArray, lab: FloatArray, others: BoolArray, level: FloatArray | None) -> BoolArray:
     """A component with those holes filled that are tiny or do not show the background around it."""
     outside = np.pad(~mask, 1, constant_values=True).astype(np.uint8)
     count, pieces, stats, _ = cv2.connectedComponentsWithStats(outside, connectivity=4)
     if count <= 2:
         return mask
     pieces = pieces[1:-1, 1:-1]
-    around = pieces == 1
-    level = lab[around].mean(axis=0) if around.any() else None
     filled = mask.copy()
     area = int(mask.sum())
     for index in range(2, count):
         hole = pieces == index
-        if foreground[hole].mean() > HOLE_HOLDS:
+        if others[hole].mean() > HOLE_HOLDS:
             continue
         shows_background = level is not None and np.linalg.norm(lab[hole].mean(axis=0) - level) < HOLE_CONTRAST
         if not shows_background or stats[index, cv2.CC_STAT_AREA] < TINY_HOLE * area:
@@ -140,37 +154,46 @@ def _filled(mask: BoolArray, lab: FloatArray, foreground: BoolArray) -> BoolArra
 
 def _part(mask: BoolArray, lab: FloatArray, names: IntArray, hued: BoolArray, corner: Corner) -> list[Region]:
     """The regions of one connected component."""
-    area = int(mask.sum())
     names = _joined_hues(lab, names, hued)
-    counts = np.bincount(names[hued], minlength=len(NAMES))
-    least = np.clip(LEAST_HUE_SHARE * area, LEAST_AREA // 2, ENOUGH_HUED)
-    strong = np.flatnonzero(counts >= least)
-    if len(strong) <= 1:
-        hue = int(strong[0]) if len(strong) else -1
+    hues = _object_hues(names, hued, int(mask.sum()))
+    if len(hues) <= 1:
+        hue = hues[0] if hues else -1
         return [Region(mask, corner.x, corner.y, hue, hued & (names == hue), corner.cut)]
     markers = np.zeros(mask.shape, dtype=np.uint8)
-    for hue in strong:
+    for hue in hues:
         seed = (hued & (names == hue)).astype(np.uint8)
         _, pieces, stats, _ = cv2.connectedComponentsWithStats(seed, connectivity=8)
-        kept = stats[:, cv2.CC_STAT_AREA] >= 6
+        kept = stats[:, cv2.CC_STAT_AREA] >= LEAST_SEED
         kept[0] = False
         markers[kept[pieces]] = hue + 1
-    present = np.unique(markers[markers > 0])
-    if len(present) == 0:
-        return [Region(mask, corner.x, corner.y, -1, np.zeros_like(mask), corner.cut)]
-    owner = nearest_marker(markers)
+    owners = nearest_marker(markers) if markers.any() else markers
     regions = []
-    for value in present:
-        own = ((owner == value) & mask).astype(np.uint8)
+    for hue in hues:
+        own = ((owners == hue + 1) & mask).astype(np.uint8)
         count, pieces, stats, _ = cv2.connectedComponentsWithStats(own, connectivity=8)
         for piece in range(1, count):
-            px, py, pw, ph, parea = stats[piece].tolist()
-            window = (slice(py, py + ph), slice(px, px + pw))
+            x, y, w, h, area = stats[piece].tolist()
+            window = (slice(y, y + h), slice(x, x + w))
             part = pieces[window] == piece
-            seeds = part & (markers[window] == value)
-            if parea >= LEAST_AREA and seeds.sum() >= 6:
-                regions.append(Region(part, corner.x + px, corner.y + py, int(value) - 1, seeds, True))
+            seeds = part & (markers[window] == hue + 1)
+            if area >= LEAST_AREA and seeds.sum() >= LEAST_SEED:
+                regions.append(Region(part, corner.x + x, corner.y + y, hue, seeds, True))
     return regions
+
+
+def _object_hues(names: IntArray, hued: BoolArray, area: int) -> list[int]:
+    """The hues that a component's objects are named by: the commonest, and others that are more than a fringe."""
+    counts = np.bincount(names[hued], minlength=len(NAMES))
+    least = np.clip(LEAST_HUE_SHARE * area, LEAST_AREA // 2, ENOUGH_HUED)
+    strong = np.flatnonzero(counts >= least).tolist()
+    commonest = int(counts.argmax())
+    return [hue for hue in strong if hue == commonest or _is_compact(hued & (names == hue))]
+
+
+def _is_compact(pixels: BoolArray) -> bool:
+    """Whether some pixels are more than a fringe: a few have all four neighbours among them."""
+    inner = cv2.erode(np.pad(pixels, 1).astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3)))
+    return int(inner.sum()) >= COMPACT
 
 
 def _joined_hues(lab: FloatArray, names: IntArray, hued: BoolArray) -> IntArray:

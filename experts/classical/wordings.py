@@ -89,7 +89,7 @@ MARKS = _compiled(
     (r"with (?:a )?(?:striped|stripy) pattern", "striped"),
     (r"(?:that|which|who) (?:is|are|was|were|do|does) not|(?:is|are|do|does) not", "<not>"),
     (
-        r"(?:other|rather) than|apart from|aside from|except(?: for)?|excluding|(?:everything|anything|all) but|but not",
+        r"(?:other|rather) than|apart from|aside from|except(?: for)?|excluding|(?:every|any)thing but|all but|but not",
         "<not>",
     ),
     (r"not|without|neither|nor", "<not>"),
