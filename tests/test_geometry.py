@@ -79,7 +79,7 @@ def test_intersections_lie_in_both(a, b):
 def test_boxes_of_other_shapes():
     assert as_boxes([]).shape == (0, 4)
     assert as_boxes([1, 2, 3, 4]).tolist() == [[1, 2, 3, 4]]
-    for wrong in ([[1, 2, 3]], np.zeros((2, 2, 4)), "box", [[1, 2, 3, "x"]], [[1, 2, 3], [4]]):
+    for wrong in ([[10**400, 0, 1, 1]], [[1, 2, 3]], np.zeros((2, 2, 4)), "box", [[1, 2, 3, "x"]], [[1, 2, 3], [4]]):
         with pytest.raises(InvalidData, match="boxes"):
             as_boxes(wrong)
 

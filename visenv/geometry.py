@@ -35,7 +35,7 @@ def as_boxes(boxes: ArrayLike) -> Boxes:
     """
     try:
         rows = np.asarray(boxes, np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InvalidData(f"Expected boxes as (N, 4) numbers, but got something else: {error}.") from error
     if rows.size == 0:
         return np.zeros((0, 4))

@@ -18,7 +18,7 @@ from visenv import rle as codec
 from visenv._crops import Placed, as_crop, covered, fitted, flat_polygon, united
 from visenv._resampling import nearest_sources, resized, strided, warped, whole_stride
 from visenv.errors import InvalidData
-from visenv.geometry import check_transform
+from visenv.geometry import as_boxes, check_transform
 from visenv.types import BoolArray
 
 Size: TypeAlias = tuple[int, int]
@@ -225,7 +225,7 @@ class Masks:
         """Masks of filled boxes: every pixel whose centre lies inside.
 
         Args:
-            boxes: (N, 4) xyxy pixels, half-open; a box without area gives an empty mask.
+            boxes: (N, 4) xyxy pixels, half-open, or one such row; a box without area gives an empty mask.
             size: (H, W) of the frame; what sticks out is cut off.
 
         Raises:
@@ -236,10 +236,9 @@ class Masks:
             [[[0, 1, 0], [0, 0, 0]]]
         """
         height, width = shape = codec.check_frame(size)
-        corners = np.asarray(boxes, np.float64)
-        corners = corners.reshape(0, 4) if corners.size == 0 else corners
-        if corners.ndim != 2 or corners.shape[1] != 4 or not np.isfinite(corners).all():
-            raise InvalidData(f"Expected boxes as finite (N, 4) xyxy pixels, but got the shape {corners.shape}.")
+        corners = as_boxes(boxes)
+        if not np.isfinite(corners).all():
+            raise InvalidData("Expected boxes as finite (N, 4) xyxy pixels, but got NaN or infinity.")
         limits = np.array([width, height, width, height])
         pixels = np.clip(np.ceil(corners - 0.5), 0, limits).astype(np.int64)
         pixels[~((pixels[:, 2:] > pixels[:, :2]).all(axis=1))] = 0
