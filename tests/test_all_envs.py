@@ -1,5 +1,7 @@
 """One body over every registered environment."""
 
+import json
+import os
 import pickle
 import subprocess
 import sys
@@ -13,7 +15,10 @@ from stubs import BrightExpert, CornerExpert, FewSamples
 
 import visenv  # noqa: F401 - registers the ids
 from visenv.builtin import ENVIRONMENTS
+from visenv.masks import Masks
 from visenv.protocol.messages import check_messages
+from visenv.rewards.visharness import VisHarnessReward, compute_score
+from visenv.types import PointsTruth
 
 MODES = ("structured", "text", "discrete")
 IDS = sorted(ENVIRONMENTS)
@@ -123,6 +128,54 @@ def play_at_random(env_id, mode, steps, seed):
             env.reset()
 
 
+@pytest.mark.parametrize("step_cost", [0.0, 0.2])
+@pytest.mark.parametrize("env_id", [name for name in IDS if "DenseDet" not in name])
+def test_an_episode_pays_what_the_published_reward_says(env_id, step_cost):
+    """Whole random episodes, through their records alone; and the metrics agree with the figures of its evaluation."""
+    reward = VisHarnessReward(step_cost=step_cost)
+    env = gym.make(env_id, split="val", experts="noisy", action_mode="discrete", reward=reward, max_turns=5).unwrapped
+    env.action_space.seed(0)
+    for index in range(8):
+        env.reset(options={"index": index})
+        plan = [np.zeros(6, int), np.array([5, 0, 0, 0, 0, 0])] if index % 3 else []
+        total, terminated = 0.0, False
+        while not terminated:
+            _, paid, terminated, _, info = env.step(plan.pop(0) if plan else env.action_space.sample())
+            total += paid
+        figures = published_figures(env, info, step_cost)
+        assert total == pytest.approx(figures["trajectory_reward"])
+        assert sum(info["reward_terms"].values()) == paid
+        if "gIoU" in info["metrics"]:
+            assert info["metrics"]["gIoU"] == pytest.approx(figures["eval_iou"])
+        else:
+            assert info["metrics"]["MAE"] == figures["eval_absolute_error"]
+            assert info["metrics"]["TP"] == figures["eval_tp"]
+
+
+def published_figures(env, info, step_cost):
+    episode, outcome = env.episode, info["outcome"]
+    truth, (width, height) = episode.truth, episode.workspace.root.size
+    if isinstance(truth, PointsTruth):
+        ground_truth = {"type": "point", "data": np.asarray(truth.points).tolist()}
+    else:
+        parts = {"target_rle": truth.target, "ignore_rle": truth.ignore}
+        empty = Masks.empty((height, width))
+        rles = {name: (part or empty).union().to_coco_rles()[0] for name, part in parts.items()}
+        ground_truth = {"type": "reasonseg_rle_mask", "data": rles}
+    found = None
+    if outcome["boxes"] is not None:
+        found = {"final_bboxes": outcome["boxes"], "final_masks": outcome["masks"], "count": outcome["count"]}
+    extra_info = {
+        "turn_records": [{"output_format_success": True} for _ in episode.transcript],
+        "final_results": found,
+        "trajectory_finished": info["termination"] == "answer",
+        "validation_sample": True,
+        "evaluation_original_width": width,
+        "evaluation_original_height": height,
+    }
+    return compute_score("", "", ground_truth, json.loads(json.dumps(extra_info)), trajectory_step_cost=step_cost)
+
+
 PLAY = """
 import hashlib
 import gymnasium as gym, visenv
@@ -141,7 +194,17 @@ for env_id in ENVIRONMENTS:
 
 
 def test_two_processes_give_the_same_bytes():
-    outputs = [subprocess.run([sys.executable, "-c", PLAY], capture_output=True, text=True, check=True) for _ in "ab"]
+    """Also where they hash strings differently."""
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-c", PLAY],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=os.environ | {"PYTHONHASHSEED": seed},
+        )
+        for seed in "12"
+    ]
     assert outputs[0].stdout == outputs[1].stdout
     assert len(outputs[0].stdout.splitlines()) == len(ENVIRONMENTS)
 
