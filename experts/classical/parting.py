@@ -20,6 +20,8 @@ from visenv.types import BoolArray, FloatArray, IntArray
 
 RECOGNISED = 0.93
 """Correlation from which a region is left as it is."""
+PLAIN = 0.975
+"""Correlation with a whole drawing from which nothing of a region is thought to be hidden."""
 GAIN = 0.03
 """Least gain in correlation that parting or joining must bring."""
 JOINED = 0.9
@@ -47,14 +49,15 @@ class Judged:
 
 
 def judge(regions: Sequence[Region], banks: Banks) -> list[Judged]:
-    """Compare regions with the banks: what stands alone with whole drawings, the rest with cut ones too."""
-    rows: dict[int, FloatArray] = {}
-    for bank, touching in ((banks.whole, False), (banks.cut, True)):
-        indices = [index for index, region in enumerate(regions) if region.touches == touching]
-        if indices:
-            maps = np.stack([polar_map(regions[index].mask) for index in indices])
-            rows |= dict(zip(indices, correlate(maps, bank), strict=True))
-    return [Judged(region, rows[index]) for index, region in enumerate(regions)]
+    """Compare regions with the banks: with whole drawings, and with cut ones where a region may be partly hidden."""
+    if not regions:
+        return []
+    maps = np.stack([polar_map(region.mask) for region in regions])
+    scores = correlate(maps, banks.whole)
+    hidden = np.array([region.touches for region in regions]) & (scores.max(axis=1) < PLAIN)
+    if hidden.any():
+        scores[hidden] = correlate(maps[hidden], banks.cut)
+    return [Judged(region, row) for region, row in zip(regions, scores, strict=True)]
 
 
 def part_and_join(regions: Sequence[Region], lab: FloatArray, banks: Banks) -> list[Judged]:

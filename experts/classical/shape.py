@@ -26,8 +26,8 @@ HARMONICS = 16
 UPRIGHT_DEGREES = 40.0
 SAMPLED_SIDE = 48.0
 """Pixels to which the square root of a silhouette's area is brought before sampling."""
-FEW = 16
-"""Silhouettes that are compared at once: products small enough that linear algebra libraries start no threads."""
+PRODUCT = 30_000
+"""Multiplications in one matrix product at most: few enough that linear algebra libraries start no threads for it."""
 BANK_FILE = "silhouettes.npz"
 
 
@@ -127,7 +127,8 @@ def correlate(maps: FloatArray, bank: Bank) -> FloatArray:
     Returns:
         (N, K) in [-1, 1].
     """
-    parts = [_correlate_few(maps[start : start + FEW], bank) for start in range(0, len(maps), FEW)]
+    few = max(1, PRODUCT // (RINGS * len(bank.owners)))
+    parts = [_correlate_few(maps[start : start + few], bank) for start in range(0, len(maps), few)]
     return np.concatenate(parts) if parts else np.zeros((0, len(bank.names)))
 
 
