@@ -18,6 +18,7 @@ from visenv.experts.classical.grounder import ground
 from visenv.experts.classical.perception import Perceiver
 from visenv.experts.classical.pointer import point
 from visenv.experts.classical.segmenter import segment
+from visenv.experts.classical.shape import bank_digest
 
 
 class Classical:
@@ -28,12 +29,12 @@ class Classical:
     """
 
     name = "classical"
-    fingerprint = "classical-1"
     capabilities = tuple(CAPABILITIES)
     max_batch = 256
     per_sample = False
 
     def __init__(self, capacity: int = 32) -> None:
+        self.fingerprint = f"classical-1-{bank_digest()}"
         self.perceive = Perceiver(capacity)
 
     def run(self, requests: Sequence[Request]) -> Sequence[Result]:

@@ -8,6 +8,7 @@ Drawings that stand upright in the bank are compared at turns of up to ``UPRIGHT
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -99,6 +100,13 @@ def spectrum(maps: FloatArray) -> FloatArray:
     weights[0] = 1.0
     norms = np.sqrt((np.abs(spectra) ** 2 * weights).sum(axis=(1, 2), keepdims=True) / ANGLES)
     return np.asarray(spectra / np.maximum(norms, 1e-9), dtype=np.complex64)
+
+
+@cache
+def bank_digest() -> str:
+    """A digest of the banks' file: it changes with what is recognised."""
+    data = resources.files("visenv.experts.classical").joinpath(BANK_FILE).read_bytes()
+    return hashlib.blake2b(data, digest_size=6).hexdigest()
 
 
 @cache
