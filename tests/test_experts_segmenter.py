@@ -18,8 +18,9 @@ def mushroom():
     image = np.full((160, 160, 3), 150, dtype=float)
     alpha = drawing.rgba[..., 3:] / 255
     image[30 : 30 + h, 20 : 20 + w] = drawing.rgba[..., :3] * alpha + image[30 : 30 + h, 20 : 20 + w] * (1 - alpha)
-    place = lambda mask: np.pad(mask, ((30, 130 - h), (20, 140 - w)))  # noqa: E731
-    return np.rint(image).astype(np.uint8), place(drawing.mask), {n: place(m) for n, m in drawing.parts.items()}
+    margins = ((30, 130 - h), (20, 140 - w))
+    parts = {name: np.pad(mask, margins) for name, mask in drawing.parts.items()}
+    return np.rint(image).astype(np.uint8), np.pad(drawing.mask, margins), parts
 
 
 def photograph():
