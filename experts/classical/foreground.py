@@ -8,6 +8,7 @@ noise, and a pixel is foreground where it leaves over much more.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -100,8 +101,11 @@ def _mode(values: FloatArray) -> FloatArray:
     return np.asarray(values[(np.abs(cells - fullest) <= 1).all(axis=1)].mean(axis=0))
 
 
+@lru_cache(maxsize=16)
 def _design(width: int, height: int) -> FloatArray:
     """(width * height, 6) the surface's terms at each pixel, in reading order."""
     xs = np.tile((2 * np.arange(width) + 1) / width - 1, height)
     ys = np.repeat((2 * np.arange(height) + 1) / height - 1, width)
-    return np.stack([np.ones_like(xs), xs, ys, xs * xs, xs * ys, ys * ys], axis=1)
+    terms = np.stack([np.ones_like(xs), xs, ys, xs * xs, xs * ys, ys * ys], axis=1)
+    terms.flags.writeable = False
+    return terms
