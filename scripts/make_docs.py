@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from visenv.builtin import ENVIRONMENTS  # noqa: E402 - after the path, so that it is this checkout's
+from visenv.cli.docstrings import arguments  # noqa: E402
 from visenv.env import VisionToolEnv  # noqa: E402
 from visenv.protocol.schema import ANSWER_TOOL, json_schema  # noqa: E402
 from visenv.registration import Entry, toolsets  # noqa: E402
@@ -141,7 +142,7 @@ def environment_page(name: str, env: type[VisionToolEnv]) -> str:
 
 def keywords_table() -> str:
     """The keywords of ``VisionToolEnv``: names and texts from its docstring, defaults from its signature."""
-    described = google_arguments(inspect.getdoc(VisionToolEnv) or "")
+    described = arguments(VisionToolEnv)
     parameters = inspect.signature(VisionToolEnv).parameters
     if list(described) != list(parameters):
         raise ValueError(f"Expected the docstring of VisionToolEnv to describe {list(parameters)}, in that order.")
@@ -149,19 +150,6 @@ def keywords_table() -> str:
         ["keyword", "default", "what it is"],
         [[f"`{name}`", f"`{parameters[name].default!r}`", text] for name, text in described.items()],
     )
-
-
-def google_arguments(doc: str) -> dict[str, str]:
-    """The entries of a docstring's ``Args`` section, by name, in order, as Markdown."""
-    section = re.search(r"^Args:\n((?:[ ]+.*\n|\n)+)", f"{doc}\n", re.MULTILINE)
-    found: dict[str, str] = {}
-    for line in section.group(1).splitlines() if section else ():
-        start = re.match(r"    (\w+): (.*)", line)
-        if start:
-            found[start.group(1)] = start.group(2)
-        elif line.strip() and found:
-            found[next(reversed(found))] += f" {line.strip()}"
-    return {name: text.replace("``", "`") for name, text in found.items()}
 
 
 # --- tools --------------------------------------------------------------------------------------------------------

@@ -13,7 +13,9 @@ import visenv  # noqa: F401 - registers the ids
 from visenv.envs.reasonseg import ReasonSegEnv
 from visenv.errors import DatasetError, EpisodeOver, InvalidData, UnknownName
 from visenv.spaces import PHRASES, SLOTS, observation_space, phrase_candidates, token_ids, words
+from visenv.tools.visharness import MergeBoxMask, PhraseToPoint, PointToBoxMask
 from visenv.types import Answer, ToolCall
+from visenv.wrappers import StackableInfo
 
 GROUND = {"name": "PhraseToBoxMask", "arguments": {"images": ["img_0"], "phrase": "square"}}
 MERGE = {"name": "MergeBoxMask", "arguments": {"images": ["img_0"]}}
@@ -44,7 +46,7 @@ def test_an_episode_through_gymnasium():
         "query": "the bright square on the left",
         "reply": "",
         "tool": None,
-        "error": {},
+        "error": None,
         "reward_terms": {},
         "visual_tokens": 6,
     }
@@ -190,9 +192,9 @@ def test_structured_actions_name_images_by_slot():
     slots = np.zeros(SLOTS, np.int8)
     slots[[0, 9]] = 1  # there is no image in slot 9
     info = env.step((0, {"images": slots, "phrase": "square"}))[4]
-    assert (info["tool"], info["error"]) == ("PhraseToBoxMask", {})
+    assert (info["tool"], info["error"]) == ("PhraseToBoxMask", None)
     info = env.step((3, {"patch_configs": {"images": slots, "size": 48}}))[4]
-    assert info["error"] == {}
+    assert info["error"] is None
     assert len(env.unwrapped.episode.workspace.images) == 5
     assert env.step((0, {"images": np.zeros(SLOTS, np.int8), "phrase": "a"}))[4]["error"]["code"] == "wrong_argument"
     assert env.step((6, {"text": "done"}))[4]["termination"] == "answer"
@@ -296,7 +298,7 @@ def test_merging_in_discrete_mode_leaves_other_inputs_out():
     assert not env.action_masks()[5]
     env.step(np.array([0, 0, 0, 0, 0, 0]))
     assert env.action_masks()[5]
-    assert env.step(np.array([5, 0, 0, 0, 0, 0]))[4]["error"] == {}
+    assert env.step(np.array([5, 0, 0, 0, 0, 0]))[4]["error"] is None
     assert env.episode.transcript[-1].action.arguments["images"] == ["img_0"]
 
 
@@ -309,7 +311,7 @@ def test_text_mode_takes_any_text_and_tool_calls():
     answer = '<think></think><tool_call>{"name": "MergeBoxMask", "arguments": {"images": ["img_0"]}}</tool_call>'
     assert env.step(answer)[4]["error"]["code"] == "no_boxes"
     assert env.step("naïve \ud800 \x00")[4]["error"]
-    assert env.step(ToolCall(**GROUND))[4]["error"] == {}
+    assert env.step(ToolCall(**GROUND))[4]["error"] is None
     assert env.unwrapped.step(7)[4]["error"]["code"] == "bad_action"
     assert env.step("<think></think><answer>none</answer>")[4]["termination"] == "answer"
 
@@ -395,7 +397,7 @@ class Acting(gym.ActionWrapper):
 
     @classmethod
     def of(cls, plan):
-        return lambda: cls(make().unwrapped, plan)
+        return lambda: StackableInfo(cls(make().unwrapped, plan))
 
     def action(self, action):
         return self.plan.pop(0)
@@ -409,3 +411,22 @@ def test_a_time_limit_truncates_without_a_score():
     assert (reward, terminated, truncated) == (0.0, False, True)
     assert not {"metrics", "termination", "invalid"} & set(info)
     assert env.unwrapped.episode.turns == 2
+
+
+def test_a_cut_text_says_so():
+    env = make(action_mode="text")
+    env.reset(seed=0)
+    text = "<think></think><answer>none</answer>"
+    assert env.step({"text": text, "finish_reason": "length"})[4]["error"]["code"] == "cut"
+    assert env.step({"text": text, "finish_reason": "stop"})[4]["termination"] == "answer"
+
+
+def test_tools_need_experts_for_what_they_ask():
+    class Pointer(BrightExpert):
+        capabilities = ("PointPhrase", "SegmentPrompts")
+
+    with pytest.raises(InvalidData, match="nobody answers GroundPhrase, Upscale"):
+        make(experts=Pointer())
+    with pytest.raises(InvalidData, match="nobody answers"):
+        make(experts={})
+    make(experts=Pointer(), toolset=[PhraseToPoint, PointToBoxMask, MergeBoxMask]).reset(seed=0)

@@ -379,3 +379,17 @@ def test_nothing_of_the_truth_reaches_the_conversation():
     step(SPLIT)
     seen = pickle.dumps([episode.messages(), episode.workspace.view("img_0", episode.sample_id)])
     assert b"MaskTruth" not in seen
+
+
+def test_a_dialect_without_types_may_write_numbers_as_text():
+    class Count:
+        spec = ToolSpec("Count", "Counts.", (Argument("n", "integer", "how far", low=1, high=9),))
+
+        def run(self, arguments, context):
+            return Effect((f"{arguments['n'] + 1}",))
+
+    _, step = begin(tools=make_toolset([Count]), dialect="qwen3_5")
+    text = "<think></think><tool_call><function=Count><parameter=n>7</parameter></function></tool_call>"
+    assert step(text).turn.reply.startswith("8")
+    assert step({"name": "Count", "arguments": {"n": "99"}}).turn.error.code == "wrong_argument"
+    assert step({"name": "Count", "arguments": {"n": "²"}}).turn.error.code == "wrong_argument"

@@ -139,3 +139,12 @@ def test_an_image_that_is_made_anew_is_the_newest(workspace):
 def test_a_patch_lies_inside_of_its_image(workspace, box):
     with pytest.raises(InvalidData, match="a part of img_0"):
         workspace.root.patch("p", box, 1)
+
+
+def test_what_was_made_from_an_image_goes_when_it_is_made_anew(workspace):
+    patch = workspace.root.patch("p", (0, 0, 40, 40), 1)
+    large = patch.upscaled("p_4x", np.zeros((160, 160, 3), np.uint8), 4, "f", 2)
+    before = workspace.after(Effect((), images=(patch,))).after(Effect((), images=(large,)))
+    after = before.after(Effect((), images=(workspace.root.patch("p", (10, 10, 40, 40), 3),)))
+    assert list(before.images) == ["img_0", "p", "p_4x"]
+    assert list(after.images) == ["img_0", "p"]

@@ -36,6 +36,8 @@ _COLOURS = (
     (150, 215, 50),
 )
 _FAR = 1 << 20  # OpenCV draws with 32-bit fixed-point numbers: anything further out is off every picture
+MOST_NUMBERED = 40
+"""Objects that get numbers when they are drawn together."""
 
 
 @lru_cache(maxsize=1024)
@@ -54,14 +56,15 @@ def colour_of(index: int) -> tuple[int, int, int]:
 
 
 def draw_detections(
-    pixels: Pixels, detections: Detections, *, numbers: bool = True, alpha: float = 0.45, first: int = 1
+    pixels: Pixels, detections: Detections, *, numbers: bool | None = None, alpha: float = 0.45, first: int = 1
 ) -> Pixels:
     """Draw boxes with their numbers, and tint what the masks cover.
 
     Args:
         pixels: (H, W, 3) uint8 RGB; not changed.
         detections: in the frame of ``pixels``.
-        numbers: write each object's number at its box.
+        numbers: write each object's number at its box; if left out, where there are at most ``MOST_NUMBERED`` objects:
+            more numbers would hide them.
         alpha: how strong the tint is, from 0 (none) to 1 (opaque).
         first: the number of the first object; colours follow the numbers.
 
@@ -85,7 +88,7 @@ def draw_detections(
     corners = _whole(detections.boxes)
     for index, (x0, y0, x1, y1) in enumerate(corners.tolist()):
         cv2.rectangle(canvas, (x0, y0), (max(x0, x1 - 1), max(y0, y1 - 1)), colour_of(first - 1 + index), line)
-    if numbers:
+    if numbers or (numbers is None and len(detections) <= MOST_NUMBERED):
         for index, (x0, y0, _, _) in enumerate(corners.tolist()):
             _tag(canvas, str(first + index), x0, y0, colour_of(first - 1 + index), font)
     return canvas

@@ -98,6 +98,7 @@ class VisionToolEnv(gym.Env[Observation, Any]):
             dialect=dialect,
         )
         self.pool = ExpertPool(make_experts(experts, self.dataset.find))
+        self.pool.check(capability for tool in self.config.tools.values() for capability in tool.spec.asks)
         self.action_mode = action_mode
         self.render_mode = render_mode
         self._pictures = obs == "full"
@@ -137,13 +138,17 @@ class VisionToolEnv(gym.Env[Observation, Any]):
         """Take one turn.
 
         Args:
-            action: an element of the action space, a ``ToolCall``, an ``Answer``, ``{"name", "arguments"}``, or text in
-                text mode. A bad action is a turn that says what was wrong, never an exception.
+            action: an element of the action space, a ``ToolCall``, an ``Answer``, ``{"name", "arguments"}``, or in text
+                mode a text or ``{"text", "finish_reason"}``, where the reason ``"length"`` says that the text was cut.
+                A bad action is a turn that says what was wrong, never an exception.
 
         Raises:
             EpisodeOver: if the episode has ended, or none was begun.
         """
-        result = drive(self.episode.step(self.interpret(action)), self.pool)
+        reason = None
+        if self.action_mode == "text" and isinstance(action, Mapping) and "text" in action:
+            action, reason = action["text"], action.get("finish_reason")
+        result = drive(self.episode.step(self.interpret(action), reason), self.pool)
         return self.observe_step(result)
 
     def observe_step(self, result: StepResult) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
@@ -239,7 +244,6 @@ class VisionToolEnv(gym.Env[Observation, Any]):
         return observe(self.episode, self._phrase_tokens, empty_observation(self._pictures))
 
     def _info(self) -> dict[str, Any]:
-        # Gymnasium's vector environments stack infos: a key must not be None in one and a dict or a number in another.
         episode, result = self.episode, self._result
         turn = result.turn if result else None
         info: dict[str, Any] = {
@@ -248,18 +252,15 @@ class VisionToolEnv(gym.Env[Observation, Any]):
             "query": episode.query,
             "reply": turn.reply if turn else "",
             "tool": tool_of(turn.action) if turn else None,
-            "error": (error_record(turn.error) if turn else None) or {},
+            "error": error_record(turn.error) if turn else None,
             "reward_terms": dict(result.reward_terms) if result else {},
             "visual_tokens": episode.memory.tokens,
         }
         if episode.done:
-            outcome = outcome_record(episode.outcome)
-            if outcome["count"] is None:
-                del outcome["count"]
             info |= {
                 "metrics": self.metrics(),
                 "termination": episode.outcome.termination,
-                "outcome": outcome,
+                "outcome": outcome_record(episode.outcome),
             }
         if episode.problem is not None:
             info["invalid"] = episode.problem

@@ -95,6 +95,19 @@ class ExpertPool:
         self.experts = dict(experts)
         self.counters = PoolCounters()
 
+    def check(self, capabilities: Iterable[str]) -> None:
+        """Make sure that somebody answers each of some capabilities.
+
+        Raises:
+            InvalidData: naming those that nobody answers.
+        """
+        missing = sorted(set(capabilities) - set(self.experts))
+        if missing:
+            raise InvalidData(
+                f"Expected experts for all that the tools ask, but nobody answers {', '.join(missing)}: add an expert "
+                'for it, or take the rest from a set with {"*": "classical", …}, or leave the tools out that ask it.'
+            )
+
     def answer(self, requests: Sequence[Request]) -> list[Result | ExpertFailure]:
         """Answer requests, in order; whatever fails is a failure in its own place and harms no other."""
         results: list[Result | ExpertFailure | None] = [None] * len(requests)

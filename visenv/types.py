@@ -231,6 +231,8 @@ class ToolSpec:
     arguments: tuple[Argument, ...]
     needs: Literal["points", "boxes", "unenlarged"] | None = None
     """What an image must have, or be, before the tool can be called on it; discrete mode heeds it."""
+    asks: tuple[str, ...] = ()
+    """The capabilities that it needs an expert for."""
 
 
 # --- what is remembered of a turn ---------------------------------------------------------------------------------

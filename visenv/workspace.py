@@ -82,6 +82,11 @@ class NamedImage:
         return self.maker == "patch" or (self.parent is not None and self.parent.split)
 
     @cached_property
+    def ancestors(self) -> tuple[NamedImage, ...]:
+        """What it was made from, its parent first."""
+        return (self.parent, *self.parent.ancestors) if self.parent else ()
+
+    @cached_property
     def window(self) -> FloatArray:
         """(4,) the part of the root it shows: xyxy pixels of the root."""
         width, height = self.size
@@ -244,6 +249,9 @@ class Workspace:
         twin = object.__new__(Workspace)
         twin.images, twin.points, twin.detections = dict(self.images), dict(self.points), dict(self.detections)
         twin.final = self.final if effect.final is None else effect.final
+        for name in self._outdated(effect.images):
+            for kept in (twin.images, twin.points, twin.detections):
+                kept.pop(name, None)
         for image in effect.images:
             # One that is made anew is the newest again.
             twin.images.pop(image.name, None)
@@ -259,6 +267,15 @@ class Workspace:
             if len(detections):
                 twin.detections[name] = detections
         return twin
+
+    def _outdated(self, images: Iterable[NamedImage]) -> list[str]:
+        """What was made from images that are made anew: it shows another part than its name says."""
+        replaced = [self.images[image.name] for image in images if image.name in self.images]
+        return [
+            name
+            for name, image in self.images.items()
+            if replaced and any(ancestor in replaced for ancestor in image.ancestors)
+        ]
 
     def slots(self, count: int) -> list[NamedImage]:
         """The images that fixed-size observations and actions can address: the inputs, then the newest of the others.

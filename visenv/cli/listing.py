@@ -12,6 +12,7 @@ from rich.table import Table
 
 from visenv.builtin import ENVIRONMENTS
 from visenv.cli.common import JSON, known_id, make_env, output, print_json
+from visenv.cli.docstrings import arguments, summary
 from visenv.env import VisionToolEnv
 from visenv.protocol.schema import openai_tools
 from visenv.registration import Entry, Registry, datasets, experts, policies, rewards, toolsets
@@ -30,7 +31,7 @@ _TITLES = {"datasets": "Data sets", "experts": "Experts", "toolsets": "Tool sets
 def list_everything(json: bool = JSON) -> None:
     """List what there is: environments, data sets, experts, tool sets, rewards, policies."""
     environments = [
-        {"name": name, "summary": _summary(Entry(name, entry_point).load()), "entry_point": entry_point}
+        {"name": name, "summary": summary(Entry(name, entry_point).load()), "entry_point": entry_point}
         for name, entry_point in ENVIRONMENTS.items()
     ]
     listed: dict[str, list[dict[str, str]]] = {"environments": environments}
@@ -64,6 +65,7 @@ def describe(
         return
     console = output()
     console.print(Markdown(f"# {page['id']}\n\n{page['description']}"))
+    console.print(_keywords_table(page["keywords"]))
     console.print(_tools_table(page["tools"]))
     spaces = Table("space", "holds", title="Spaces", title_justify="left")
     spaces.add_row("action", escape(page["action_space"]))
@@ -85,27 +87,45 @@ def _page(name: str, env: VisionToolEnv, reward: str) -> dict[str, Any]:
     metrics = [Entry(entry, entry).load()() for entry in env.metric_names]
     return {
         "id": name,
-        "summary": _summary(type(env)),
+        "summary": summary(type(env)),
         "description": inspect.getdoc(type(env)) or "",
         "family": env.family,
+        "keywords": _keywords(),
         "tools": [tool["function"] for tool in openai_tools(env.specs)],
         "action_space": str(env.action_space),
         "observation_space": {key: str(space) for key, space in observation_space(pictures=True).items()},
         "reward": {
             "name": reward,
-            "summary": _summary(type(env.config.reward)),
+            "summary": summary(type(env.config.reward)),
             "bounds": list(env.config.reward.bounds),
         },
         "metrics": [
             {
                 "name": metric.name,
-                "summary": _summary(type(metric)),
+                "summary": summary(type(metric)),
                 "bounds": list(metric.bounds),
                 "higher_is_better": metric.higher_is_better,
             }
             for metric in metrics
         ],
     }
+
+
+def _keywords() -> list[dict[str, str]]:
+    parameters = inspect.signature(VisionToolEnv).parameters
+    texts = arguments(VisionToolEnv)
+    return [
+        {"name": name, "default": repr(parameter.default), "description": texts.get(name, "")}
+        for name, parameter in parameters.items()
+    ]
+
+
+def _keywords_table(keywords: list[dict[str, str]]) -> Table:
+    table = Table("keyword", "default", "what it is", title="Keywords of gym.make", title_justify="left")
+    for keyword in keywords:
+        words = escape(keyword["description"].replace("`", ""))
+        table.add_row(keyword["name"], escape(keyword["default"]), words)
+    return table
 
 
 def _tools_table(tools: list[dict[str, Any]]) -> Table:
@@ -124,8 +144,3 @@ def _type(schema: dict[str, Any]) -> str:
     if schema.get("type") == "array" and "items" in schema:
         return f"array of {_type(schema['items'])}"
     return str(schema.get("type", "any"))
-
-
-def _summary(thing: Any) -> str:
-    """The first sentence of a docstring."""
-    return " ".join((inspect.getdoc(thing) or "").partition("\n\n")[0].split())

@@ -101,6 +101,8 @@ def _choice(argument: Argument, value: Any, workspace: Workspace) -> str:
 
 
 def _whole(argument: Argument, value: Any) -> int:
+    if isinstance(value, str) and len(value) <= 20 and value.isascii() and value.isdecimal():
+        value = int(value)  # a dialect without types writes numbers as text
     if isinstance(value, bool) or not isinstance(value, int) or not argument.low <= value <= argument.high:
         raise _wrong(argument, f"a whole number from {argument.low} to {argument.high}", value)
     return value

@@ -32,6 +32,7 @@ class PhraseToBoxMask:
         "PhraseToBoxMask",
         "Finds every instance of a simple phrase (a noun, or one colour and a noun) in each image, as boxes and masks.",
         (_IMAGES, Argument("phrase", "phrase", "what to find: a noun, or one colour and a noun")),
+        asks=(GroundPhrase.capability,),
     )
 
     def run(self, arguments: Mapping[str, Any], context: ToolContext) -> Steps:
@@ -50,6 +51,7 @@ class PhraseToPoint:
         "Points at everything that a phrase refers to in each image; the phrase may hold relations, an order, a "
         "pattern, a purpose. Use PointToBoxMask to turn the points into boxes and masks.",
         (_IMAGES, Argument("phrase", "phrase", "what to point at, in as many words as it takes")),
+        asks=(PointPhrase.capability,),
     )
 
     def run(self, arguments: Mapping[str, Any], context: ToolContext) -> Steps:
@@ -83,6 +85,7 @@ class PointToBoxMask:
             ),
         ),
         needs="points",
+        asks=(SegmentPrompts.capability,),
     )
 
     def run(self, arguments: Mapping[str, Any], context: ToolContext) -> Steps:
@@ -166,6 +169,7 @@ class SuperResolution:
         "but is not shown.",
         (_IMAGES,),
         needs="unenlarged",
+        asks=(Upscale.capability,),
     )
 
     def run(self, arguments: Mapping[str, Any], context: ToolContext) -> Steps:

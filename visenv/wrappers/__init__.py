@@ -1,4 +1,4 @@
-"""Views of an environment: text and full-size pictures as the observation, and recording.
+"""Views of an environment: text and full-size pictures as the observation, infos that stack, and recording.
 
 Example:
     >>> import gymnasium as gym
@@ -10,6 +10,7 @@ Example:
 """
 
 from visenv.wrappers.recording import RecordTrajectories
+from visenv.wrappers.stackable import StackableInfo
 from visenv.wrappers.text import TextObservation
 
-__all__ = ["RecordTrajectories", "TextObservation"]
+__all__ = ["RecordTrajectories", "StackableInfo", "TextObservation"]

@@ -76,7 +76,10 @@ class RunRecorder:
         self._inputs: list[str] = []
         self._reward = 0.0
         if (self.folder / TRAJECTORIES).exists() and not overwrite:
-            raise InvalidData(f"There is a run in {str(self.folder)!r} already: name another folder, or overwrite it.")
+            raise InvalidData(
+                f"There is a run in {str(self.folder)!r} already: "
+                "name another folder, or overwrite it (overwrite=True, --overwrite)."
+            )
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._clear()

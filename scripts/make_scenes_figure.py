@@ -1,6 +1,6 @@
 """Make docs/images/scenes.png: samples of the generated data set with their queries, and their truth drawn in.
 
-Run from the repository root: ``python docs/make_scenes_figure.py``.
+Run from the repository root: ``python scripts/make_scenes_figure.py``.
 """
 
 from __future__ import annotations
