@@ -509,6 +509,8 @@ class Masks:
             [[3.0, 1.0, 4.0, 3.0]]
         """
         shape = self._shape if size is None else codec.check_frame(size)
+        if dx == dy == 0 and shape == self._shape:
+            return self
         limits = np.array([shape[1], shape[0]] * 2)
         boxes = self._int_boxes() + np.array([dx, dy, dx, dy], np.int64)
         crops, offsets = list(self.crops), boxes[:, :2].copy()

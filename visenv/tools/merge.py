@@ -167,11 +167,12 @@ def _mapped_image(index: int, image: SourceDetections, size: tuple[int, int], ed
     found = image.detections
     boxes = clip_boxes(map_boxes(image.transform, found.boxes), width, height)
     chosen = np.flatnonzero(valid_boxes(boxes))
-    local = image.masks[chosen]
+    local = image.masks if len(chosen) == len(found) else image.masks[chosen]
     masks = local.warp(image.transform, (height, width))
     filled = np.flatnonzero(masks.areas)
-    chosen, masks = chosen[filled], masks[filled]
-    near = near_sides(local.boxes[filled], local.shape, edge_margin)
+    if len(filled) < len(chosen):
+        chosen, masks, local = chosen[filled], masks[filled], local[filled]
+    near = near_sides(local.boxes, local.shape, edge_margin)
     labels = None if found.labels is None else tuple(found.labels[i] for i in chosen.tolist())
     scores = np.asarray(found.scores)[chosen]
     return _Mapped(masks, boxes[chosen], np.full(len(chosen), index), near, scores, labels)
