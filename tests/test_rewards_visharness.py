@@ -472,7 +472,7 @@ def test_arrays_of_records_are_taken_as_lists():
 
 
 def transcribed(target, ignore, masks, finished):
-    """FACTS of the published reward on full frames: 8 * IoU - 3, and what is paid for nothing."""
+    """The published reward on full frames: 8 * IoU - 3, and what is paid for nothing."""
     valid = ~ignore
     if not (target & valid).any():
         return 5.0 if masks is None and finished else -3.0

@@ -14,7 +14,7 @@ from visenv.experts.classical.perception import Perception
 from visenv.types import Detections
 
 THRESHOLD = 0.4
-"""Least score of a detection (as the published grounder's; FACTS of VisHarness)."""
+"""Least score of a detection (as the published grounder's: VisHarness, arXiv 2605.29894)."""
 
 
 def understand(phrase: str) -> tuple[tuple[str, ...], str | None]:
