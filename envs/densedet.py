@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from visenv.env import VisionToolEnv
+from visenv.vector import VisionToolVectorEnv
 
 
 class DenseDetEnv(VisionToolEnv):
@@ -40,3 +41,9 @@ class DenseDetEnv(VisionToolEnv):
 
     family: ClassVar[str] = "densedet"
     metric_names: ClassVar[tuple[str, ...]] = ("visenv.rewards.metrics:DenseF1",)
+
+
+class DenseDetVectorEnv(VisionToolVectorEnv):
+    """Many `DenseDetEnv` at once."""
+
+    env_class: ClassVar[type[VisionToolEnv]] = DenseDetEnv

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from visenv.env import VisionToolEnv
+from visenv.vector import VisionToolVectorEnv
 
 
 class GRefSegEnv(VisionToolEnv):
@@ -47,3 +48,9 @@ class GRefSegEnv(VisionToolEnv):
         "visenv.rewards.metrics:NullAccuracy",
         "visenv.rewards.metrics:PrecisionAt",
     )
+
+
+class GRefSegVectorEnv(VisionToolVectorEnv):
+    """Many `GRefSegEnv` at once."""
+
+    env_class: ClassVar[type[VisionToolEnv]] = GRefSegEnv

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from visenv.env import VisionToolEnv
+from visenv.vector import VisionToolVectorEnv
 
 
 class ReasonSegEnv(VisionToolEnv):
@@ -72,3 +73,9 @@ class ReasonSegEnv(VisionToolEnv):
         "visenv.rewards.metrics:CIoU",
         "visenv.rewards.metrics:NullAccuracy",
     )
+
+
+class ReasonSegVectorEnv(VisionToolVectorEnv):
+    """Many `ReasonSegEnv` at once."""
+
+    env_class: ClassVar[type[VisionToolEnv]] = ReasonSegEnv

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from visenv.env import VisionToolEnv
+from visenv.vector import VisionToolVectorEnv
 
 
 class RefCountEnv(VisionToolEnv):
@@ -43,3 +44,9 @@ class RefCountEnv(VisionToolEnv):
         "visenv.rewards.metrics:CountError",
         "visenv.rewards.metrics:PointLocalisation",
     )
+
+
+class RefCountVectorEnv(VisionToolVectorEnv):
+    """Many `RefCountEnv` at once."""
+
+    env_class: ClassVar[type[VisionToolEnv]] = RefCountEnv

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from visenv.env import VisionToolEnv
+from visenv.vector import VisionToolVectorEnv
 
 
 class RefSegEnv(VisionToolEnv):
@@ -43,3 +44,9 @@ class RefSegEnv(VisionToolEnv):
         "visenv.rewards.metrics:CIoU",
         "visenv.rewards.metrics:PrecisionAt",
     )
+
+
+class RefSegVectorEnv(VisionToolVectorEnv):
+    """Many `RefSegEnv` at once."""
+
+    env_class: ClassVar[type[VisionToolEnv]] = RefSegEnv

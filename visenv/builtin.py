@@ -28,7 +28,7 @@ def register_all() -> None:
             raise DuplicateName(
                 f"The environment id {name!r} is registered already, as {gym.registry[name].entry_point!r}."
             )
-        gym.register(id=name, entry_point=entry_point)
+        gym.register(id=name, entry_point=entry_point, vector_entry_point=entry_point.replace("Env", "VectorEnv"))
 
     datasets.register("scenes", "visenv.datasets.scenes:make", summary="generated scenes, infinite for training")
     datasets.register("photos", "visenv.datasets.photos:make", summary="annotated photographs that other packages ship")

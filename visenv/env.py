@@ -12,7 +12,7 @@ import numpy as np
 from visenv.actions import discrete_action, discrete_masks, structured_action
 from visenv.datasets.base import Dataset
 from visenv.datasets.making import make_dataset
-from visenv.episode import Episode, EpisodeConfig, Reward, StepResult
+from visenv.episode import Episode, EpisodeConfig, Reward, Stepping, StepResult
 from visenv.errors import EpisodeOver, InvalidData
 from visenv.experts_pool import ExpertPool, ExpertsLike, drive, make_experts
 from visenv.images import letterbox
@@ -125,14 +125,17 @@ class VisionToolEnv(gym.Env[Observation, Any]):
             DatasetError: if there is no such sample.
         """
         super().reset(seed=seed)
-        sample = self._sample(options or {})
+        self.begin(self.choose(options or {}) or self.dataset.draw(self.np_random))
+        return self.observation(), self.info()
+
+    def begin(self, sample: Sample) -> None:
+        """Begin an episode on a sample: what ``reset`` does once it has one."""
         self._episode = Episode(self.config, sample)
         self._result = None
         self.phrases = phrase_candidates(sample.query, self.dataset.vocabulary)
         self._phrase_tokens = phrase_tokens(self.phrases)
         if self.render_mode == "human":
             print(f"\n{sample.sample_id}: {sample.query}")
-        return self._observation(), self._info()
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Take one turn.
@@ -145,18 +148,38 @@ class VisionToolEnv(gym.Env[Observation, Any]):
         Raises:
             EpisodeOver: if the episode has ended, or none was begun.
         """
+        result = self.finish(drive(self.stepping(action), self.pool))
+        return self.observation(), result.reward, result.terminated, result.truncated, self.info()
+
+    def stepping(self, action: Any) -> Stepping:
+        """The first half of ``step``, for drivers of their own: the episode's step, which is to be sent results.
+
+        Args:
+            action: as ``step`` takes it.
+        """
         reason = None
         if self.action_mode == "text" and isinstance(action, Mapping) and "text" in action:
             action, reason = action["text"], action.get("finish_reason")
-        result = drive(self.episode.step(self.interpret(action), reason), self.pool)
-        return self.observe_step(result)
+        return self.episode.step(self.interpret(action), reason)
 
-    def observe_step(self, result: StepResult) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """What ``step`` returns for what the episode's step came to."""
+    def finish(self, result: StepResult) -> StepResult:
+        """The second half of ``step``: takes note of what the episode's step came to, and returns it."""
         self._result = result
         if self.render_mode == "human":
             self._print(result)
-        return self._observation(), result.reward, result.terminated, result.truncated, self._info()
+        return result
+
+    def observation(self, out: Observation | None = None) -> Observation:
+        """What is observed now.
+
+        Args:
+            out: arrays to write into, of the shapes of the observation space; new ones if left out.
+        """
+        return observe(self.episode, self._phrase_tokens, out or self.empty_observation())
+
+    def empty_observation(self) -> Observation:
+        """Zeros in the shapes of the observation space."""
+        return empty_observation(self._pictures)
 
     def render(self) -> Pixels | None:
         """The newest picture with what was found on it, or at the end the final result, in a square frame.
@@ -224,7 +247,16 @@ class VisionToolEnv(gym.Env[Observation, Any]):
         }
         return figures | costs(self.episode)
 
-    def _sample(self, options: Mapping[str, Any]) -> Sample:
+    def choose(self, options: Mapping[str, Any]) -> Sample | None:
+        """The sample that options ask for; None where they leave it to chance.
+
+        Args:
+            options: as ``reset`` takes them.
+
+        Raises:
+            InvalidData: if they are not as ``reset`` takes them.
+            DatasetError: if there is no such sample.
+        """
         if not isinstance(options, Mapping) or set(options) - {"index", "sample_id"} or len(options) > 1:
             raise InvalidData(f"Expected options to hold 'index' or 'sample_id', but got {options!r:.80}.")
         if "sample_id" in options:
@@ -232,7 +264,7 @@ class VisionToolEnv(gym.Env[Observation, Any]):
                 raise InvalidData(f"Expected options['sample_id'] to be a text, but got {options['sample_id']!r:.80}.")
             return self.dataset.find(options["sample_id"])
         if "index" not in options:
-            return self.dataset.draw(self.np_random)
+            return None
         index, size = options["index"], self.dataset.size
         whole = isinstance(index, (int, np.integer)) and not isinstance(index, bool)
         if not whole or index < 0 or (size is not None and index >= size):
@@ -240,10 +272,8 @@ class VisionToolEnv(gym.Env[Observation, Any]):
             raise InvalidData(f"Expected options['index'] to be {limit}, but got {index!r}.")
         return self.dataset.get(int(index))
 
-    def _observation(self) -> Observation:
-        return observe(self.episode, self._phrase_tokens, empty_observation(self._pictures))
-
-    def _info(self) -> dict[str, Any]:
+    def info(self) -> dict[str, Any]:
+        """What stands beside the observation now: plain JSON values."""
         episode, result = self.episode, self._result
         turn = result.turn if result else None
         info: dict[str, Any] = {

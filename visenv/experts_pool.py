@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
@@ -31,6 +32,8 @@ ExpertsLike: TypeAlias = "str | Expert | Iterable[Expert] | Mapping[str, Any]"
 
 RETRIES = 1
 """How often a failed request is tried again, alone."""
+CACHE_BYTES = 128 * 2**20
+"""What a pool remembers of results."""
 
 
 def make_experts(value: ExpertsLike, find: Callable[[str], Sample]) -> dict[str, Expert]:
@@ -79,21 +82,33 @@ class PoolCounters:
     """What a pool has done so far."""
 
     requests: int = 0
+    duplicates: int = 0
+    """Requests that were the same as another of their list."""
+    cache_hits: int = 0
+    """Requests answered from the cache."""
     batches: int = 0
     retries: int = 0
     failures: int = 0
 
 
 class ExpertPool:
-    """Answers lists of requests, grouped into batches an expert.
+    """Answers the requests of any number of episodes: without duplicates, from a cache, in batches.
+
+    Requests are the same if expert, fingerprint, pixels and arguments are, and for experts that are keyed by the sample
+    also the sample. A batch that fails is halved until the bad request is alone, which is tried again once; one that
+    runs out of memory makes its expert's batches smaller from then on. What still fails is a failure in its own place.
+    A call of an expert in this process cannot be interrupted: one that hangs hangs its caller.
 
     Args:
         experts: which expert answers which capability.
+        cache_bytes: about how many bytes of results are remembered, the least recently used go first; 0 for none.
     """
 
-    def __init__(self, experts: Mapping[str, Expert]) -> None:
+    def __init__(self, experts: Mapping[str, Expert], cache_bytes: int = CACHE_BYTES) -> None:
         self.experts = dict(experts)
         self.counters = PoolCounters()
+        self._cache = ResultCache(cache_bytes)
+        self._limits: dict[str, int] = {}
 
     def check(self, capabilities: Iterable[str]) -> None:
         """Make sure that somebody answers each of some capabilities.
@@ -110,28 +125,43 @@ class ExpertPool:
 
     def answer(self, requests: Sequence[Request]) -> list[Result | ExpertFailure]:
         """Answer requests, in order; whatever fails is a failure in its own place and harms no other."""
-        results: list[Result | ExpertFailure | None] = [None] * len(requests)
-        groups: dict[str, list[int]] = {}
-        for index, request in enumerate(requests):
-            groups.setdefault(request.capability, []).append(index)
         self.counters.requests += len(requests)
-        for capability, indices in groups.items():
-            expert = self.experts.get(capability)
-            if expert is None:
-                failure = ExpertFailure(capability, f"no expert answers {capability}: pass one in experts=")
-                answers: list[Result | ExpertFailure] = [failure] * len(indices)
-                self.counters.failures += len(indices)
+        keys = [self._key(request) for request in requests]
+        answers: dict[Hashable, Result | ExpertFailure] = {}
+        wanted: dict[str, dict[Hashable, Request]] = {}
+        for key, request in zip(keys, requests, strict=True):
+            same = wanted.setdefault(request.capability, {})
+            if key in answers or key in same:
+                self.counters.duplicates += 1
+            elif (known := self._cache.get(key)) is not None:
+                self.counters.cache_hits += 1
+                answers[key] = known
             else:
-                answers = self._run(expert, [requests[index] for index in indices])
-            for index, answer in zip(indices, answers, strict=True):
-                results[index] = answer
-        return [result for result in results if result is not None]
+                same[key] = request
+        for capability, group in wanted.items():
+            for key, answer in zip(group, self._ask(capability, list(group.values())), strict=True):
+                answers[key] = answer
+                if not isinstance(answer, ExpertFailure):
+                    self._cache.put(key, answer)
+        return [answers[key] for key in keys]
 
-    def _run(self, expert: Expert, requests: list[Request]) -> list[Result | ExpertFailure]:
+    def _key(self, request: Request) -> Hashable:
+        expert, view = self.experts.get(request.capability), request.view
+        if expert is None:
+            return (request.capability, None)
+        sample = view.sample_id if expert.per_sample else None
+        who = (expert.name, expert.fingerprint)
+        return (request.capability, who, view.provenance.key, request.arguments, sample)
+
+    def _ask(self, capability: str, requests: list[Request]) -> list[Result | ExpertFailure]:
+        expert = self.experts.get(capability)
+        if expert is None:
+            self.counters.failures += len(requests)
+            return [ExpertFailure(capability, f"no expert answers {capability}: pass one in experts=")] * len(requests)
         answers: list[Result | ExpertFailure] = []
-        size = max(1, expert.max_batch)
-        for start in range(0, len(requests), size):
-            answers += self._batch(expert, requests[start : start + size], RETRIES)
+        while len(answers) < len(requests):
+            size = self._limits.get(expert.name, max(1, expert.max_batch))
+            answers += self._batch(expert, requests[len(answers) : len(answers) + size], RETRIES)
         return answers
 
     def _batch(self, expert: Expert, requests: list[Request], retries: int) -> list[Result | ExpertFailure]:
@@ -148,12 +178,71 @@ class ExpertPool:
         except ExpertError as error:
             if len(requests) > 1:
                 half = len(requests) // 2
+                if _out_of_memory(error):
+                    self._limits[expert.name] = half
                 return self._batch(expert, requests[:half], retries) + self._batch(expert, requests[half:], retries)
             if retries:
                 self.counters.retries += 1
                 return self._batch(expert, requests, retries - 1)
             self.counters.failures += 1
             return [ExpertFailure(error.expert, error.message)]
+
+
+def _out_of_memory(error: ExpertError) -> bool:
+    """Whether an expert ran out of memory, its own or a device's (whose errors say so in words)."""
+    return isinstance(error.__cause__, MemoryError) or "out of memory" in error.message.lower()
+
+
+class ResultCache:
+    """Results by key, the least recently used dropped once they take more than so many bytes.
+
+    Args:
+        limit: in bytes.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.size = 0
+        self._results: OrderedDict[Hashable, tuple[Result, int]] = OrderedDict()
+
+    def get(self, key: Hashable) -> Result | None:
+        """The result of a key, which counts as used now; None if it is not remembered."""
+        found = self._results.get(key)
+        if found is None:
+            return None
+        self._results.move_to_end(key)
+        return found[0]
+
+    def put(self, key: Hashable, result: Result) -> None:
+        """Remember a result; one that is larger than the whole cache is not."""
+        size = result_bytes(result)
+        if size > self.limit:
+            return
+        self.size += size - self._results.pop(key, (result, 0))[1]
+        self._results[key] = (result, size)
+        while self.size > self.limit:
+            _, (_, dropped) = self._results.popitem(last=False)
+            self.size -= dropped
+
+    def __len__(self) -> int:
+        return len(self._results)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is remembered stays behind: it can be had again."""
+        return {"limit": self.limit, "size": 0, "_results": OrderedDict()}
+
+
+def result_bytes(result: Result) -> int:
+    """About how many bytes a result takes in memory."""
+    base = 512
+    if isinstance(result, Upscaled):
+        return base + result.pixels.nbytes
+    if isinstance(result, Points):
+        return base + result.points.nbytes + result.scores.nbytes
+    sets = (result.masks,) if isinstance(result, Detections) else result.masks
+    return base + sum(
+        128 * len(masks) + sum(crop.nbytes for crop in masks.crops) for masks in sets if masks is not None
+    )
 
 
 _ROUNDING = 1e-6
@@ -213,7 +302,10 @@ def _check_scores(scores: FloatArray) -> None:
         raise InvalidData(f"expected scores from 0 to 1, but got {values.min()} to {values.max()}")
 
 
-def drive(steps: Generator[list[Request], Sequence[Result | ExpertFailure], T], pool: ExpertPool) -> T:
+Steps: TypeAlias = "Generator[list[Request], Sequence[Result | ExpertFailure], T]"
+
+
+def drive(steps: Steps[T], pool: ExpertPool) -> T:
     """The immediate driver: run a step to its end, answering its requests as they come.
 
     Args:
@@ -226,3 +318,35 @@ def drive(steps: Generator[list[Request], Sequence[Result | ExpertFailure], T], 
             requests = steps.send(pool.answer(requests))
     except StopIteration as stop:
         return stop.value
+
+
+def drive_all(steps: Sequence[Steps[T]], pool: ExpertPool) -> list[T]:
+    """The batched driver: run many steps to their ends side by side.
+
+    Each round gathers what all of them ask, has it answered together, and resumes them all; a step that asks twice
+    takes part in two rounds.
+
+    Args:
+        steps: what ``Episode.step`` returned, of different episodes.
+        pool: who answers.
+
+    Returns:
+        What each step came to, in order.
+    """
+    ended: dict[int, T] = {}
+    asked: dict[int, list[Request]] = {}
+
+    def resume(index: int, results: Sequence[Result | ExpertFailure] | None) -> None:
+        try:
+            asked[index] = next(steps[index]) if results is None else steps[index].send(results)
+        except StopIteration as stop:
+            ended[index] = stop.value
+
+    for index in range(len(steps)):
+        resume(index, None)
+    while asked:
+        waiting, asked = asked, {}
+        answers = iter(pool.answer([request for requests in waiting.values() for request in requests]))
+        for index, requests in waiting.items():
+            resume(index, [next(answers) for _ in requests])
+    return [ended[index] for index in range(len(steps))]
