@@ -1,7 +1,8 @@
 """The environment's own time a step at 256x256, with experts that cost nothing: ``python -m benchmarks.bench_step``.
 
 Each row compares a step with the same step whose observation carries the newest picture as a PNG file, as agent servers
-send it: what building the observation from arrays saves.
+send it: what building the observation from arrays saves. Steps with experts are not the first of their episodes, which
+also takes the picture's digest (about 0.15 ms here).
 """
 
 from __future__ import annotations
@@ -93,9 +94,9 @@ def run(repeats: int = 3, quick: bool = False) -> list[Row]:
     episodes = (20 if quick else 150) * repeats
     sorts: list[tuple[str, list[dict[str, Any]], dict[str, Any]]] = [
         ("step: a rejected call", [], REJECTED),
-        ("step: an upscaled image is stored", [], UPSCALE),
+        ("step: an upscaled image is stored", [GROUND], UPSCALE),
         ("step: results are merged", [GROUND], MERGE),
-        (f"step: {OBJECTS} masks are drawn", [], GROUND),
+        (f"step: {OBJECTS} masks are drawn", [UPSCALE], GROUND),
     ]
     rows = []
     for name, before, action in sorts:

@@ -146,7 +146,7 @@ def draw_windows(pixels: Pixels, windows: ArrayLike, labels: Sequence[str] | Non
         end = (max(start[0], x1 - 1 - inset), max(start[1], y1 - 1 - inset))
         cv2.rectangle(canvas, start, end, colour_of(index), line)
     for index, ((x0, y0, x1, y1), text) in enumerate(zip(corners, texts, strict=True)):
-        (width, height), _ = cv2.getTextSize(text, _FONT, font, 1)
+        width, height = _text_size(text, font)
         fitting = font * min(1.0, max(0.25, 0.9 * (x1 - x0) / max(1, width)))
         ratio = fitting / font
         left, top = (x0 + x1 - round(width * ratio)) // 2, (y0 + y1 - round(height * ratio)) // 2
@@ -166,9 +166,16 @@ def _tint(canvas: Pixels, crop: np.ndarray, x: int, y: int, colour: tuple[int, i
     cv2.copyTo(blended, np.ascontiguousarray(crop).view(np.uint8), region)
 
 
+@lru_cache(maxsize=4096)
+def _text_size(text: str, font: float) -> tuple[int, int]:
+    """(width, height) in pixels of a text; measuring it takes longer than drawing it."""
+    (width, height), _ = cv2.getTextSize(text, _FONT, font, 1)
+    return width, height
+
+
 def _tag(canvas: Pixels, text: str, x: int, y: int, colour: tuple[int, int, int], font: float) -> None:
     """Write a text on a filled plate whose top left corner is at (x, y), kept inside the picture; in place."""
-    (width, height), _ = cv2.getTextSize(text, _FONT, font, 1)
+    width, height = _text_size(text, font)
     pad = max(1, round(2 * font))
     x = min(max(0, x), max(0, canvas.shape[1] - width - 2 * pad))
     y = min(max(0, y), max(0, canvas.shape[0] - height - 2 * pad))
