@@ -1,3 +1,6 @@
+import pickle
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from stubs import BrightExpert, BrokenExpert, SquareDataset
@@ -14,7 +17,7 @@ from visenv.capabilities import (
     Upscaled,
 )
 from visenv.errors import ExpertError, InvalidData, UnknownName
-from visenv.experts_pool import ExpertPool, check_result, make_experts
+from visenv.experts_pool import ExpertPool, ResultCache, check_result, drive_all, make_experts, result_bytes
 from visenv.masks import Masks
 from visenv.types import Detections
 from visenv.workspace import Workspace
@@ -139,3 +142,108 @@ def test_a_failure_can_be_raised():
     error = ExpertFailure("sam", "no weights").to_error()
     assert isinstance(error, ExpertError)
     assert error.expert == "sam"
+
+
+def test_one_hopeless_request_does_not_shrink_everybodys_batches(view):
+    class Small(BrightExpert):
+        def run(self, requests):
+            if any(request.phrase == "huge" for request in requests):
+                raise MemoryError
+            return super().run(requests)
+
+    expert = Small()
+    pool = ExpertPool(make_experts(expert, None), cache_bytes=0)
+    requests = [GroundPhrase(view, phrase) for phrase in ("a", "huge", "b", "c")]
+    assert [isinstance(result, ExpertFailure) for result in pool.answer(requests)] == [False, True, False, False]
+    expert.batches.clear()
+    pool.answer([GroundPhrase(view, phrase) for phrase in "abcd"])
+    assert expert.batches == [4]
+
+
+def test_what_depends_on_the_sample_is_kept_apart_by_sample_and_image():
+    first, second = SquareDataset().get(0), SquareDataset().get(1)
+    twice = replace(first, images=(first.images[0], first.images[0].copy()))
+    other = replace(second, sample_id="other", images=first.images)
+    samples = {sample.sample_id: sample for sample in (twice, other)}
+    views = [Workspace(twice.images).view(name, twice.sample_id) for name in ("img_0", "img_1")]
+    views.append(Workspace(other.images).view("img_0", "other"))
+    assert len({view.provenance.key for view in views}) == 1
+    for name in ("oracle", "noisy"):
+        alone = [ExpertPool(make_experts(name, samples.get)).answer([GroundPhrase(v, "x")])[0] for v in views]
+        together = ExpertPool(make_experts(name, samples.get)).answer([GroundPhrase(v, "x") for v in views])
+        for one, also in zip(alone, together, strict=True):
+            assert one.boxes.tolist() == also.boxes.tolist()
+    assert [
+        len(found)
+        for found in ExpertPool(make_experts("oracle", samples.get)).answer([GroundPhrase(v, "x") for v in views])
+    ] == [1, 0, 1]
+
+
+def test_results_that_are_shared_cannot_be_changed(view):
+    prompts = (Prompt(np.ones((1, 2))),)
+    pool = ExpertPool(make_experts(BrightExpert(), None))
+    found, points, candidates, larger = pool.answer(
+        [GroundPhrase(view, "a"), PointPhrase(view, "a"), SegmentPrompts(view, prompts), Upscale(view)]
+    )
+    arrays = [found.boxes, found.scores, points.points, points.scores, *candidates.scores, larger.pixels]
+    for array in arrays:
+        with pytest.raises(ValueError, match="read-only"):
+            array[...] = 0
+    assert found.boxes is pool.answer([GroundPhrase(view, "a")])[0].boxes
+
+
+def test_the_cache_stays_within_its_bytes(view):
+    result = ExpertPool(make_experts(BrightExpert(), None)).answer([GroundPhrase(view, "a")])[0]
+    size = result_bytes(result)
+    assert size >= result.boxes.nbytes + result.masks.crops[0].nbytes
+    cache = ResultCache(2 * size)
+    for key in "abac":
+        cache.put(key, result)
+    assert (cache.size, len(cache)) == (2 * size, 2)
+    assert cache.get("b") is None
+    assert cache.get("a") is result
+    nothing = ResultCache(0)
+    nothing.put("a", result)
+    assert (len(nothing), nothing.size, nothing.get("a")) == (0, 0, None)
+    larger = Upscaled(np.zeros((100, 100, 3), np.uint8))
+    assert result_bytes(larger) >= 30_000
+    cache.put("d", larger)
+    assert len(cache) == 2
+
+
+def test_a_pool_is_pickled_without_what_it_remembers(view):
+    expert = BrightExpert()
+    pool = ExpertPool(make_experts(expert, None))
+    pool.answer([GroundPhrase(view, "a")])
+    again = pickle.loads(pickle.dumps(pool))
+    assert (len(again._cache), again._cache.size, again._cache.limit) == (0, 0, pool._cache.limit)
+    again.answer([GroundPhrase(view, "a")] * 2)
+    assert (again.counters.batches, again.counters.duplicates) == (2, 1)
+    pool.answer([GroundPhrase(view, "a")])
+    assert pool.counters.cache_hits == 1
+
+
+def test_steps_that_ask_twice_take_part_in_two_rounds_and_a_bug_closes_the_others(view):
+    closed = []
+
+    def asking(*phrases, bug=False):
+        try:
+            found = 0
+            for phrase in phrases:
+                found += len((yield [GroundPhrase(view, phrase)] * 2))
+            if bug:
+                raise ZeroDivisionError
+            return found
+        finally:
+            closed.append(phrases)
+
+    expert = BrightExpert()
+    pool = ExpertPool(make_experts(expert, None))
+    assert drive_all([asking("a", "b"), asking(), asking("c"), asking("a", "d")], pool) == [4, 0, 2, 4]
+    assert expert.batches == [2, 2]
+    assert drive_all([], pool) == []
+    closed.clear()
+    steps = [asking("a", "b"), asking("e", bug=True), asking("c", "d")]
+    with pytest.raises(ZeroDivisionError):
+        drive_all(steps, pool)
+    assert sorted(closed) == [("a", "b"), ("c", "d"), ("e",)]

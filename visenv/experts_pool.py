@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -95,8 +95,9 @@ class ExpertPool:
     """Answers the requests of any number of episodes: without duplicates, from a cache, in batches.
 
     Requests are the same if expert, fingerprint, pixels and arguments are, and for experts that are keyed by the sample
-    also the sample. A batch that fails is halved until the bad request is alone, which is tried again once; one that
-    runs out of memory makes its expert's batches smaller from then on. What still fails is a failure in its own place.
+    also the sample and which of its images it is. A batch that fails is halved until the bad request is alone, which is
+    tried again once; one that runs out of memory, but not in halves, makes its expert's batches smaller from then on.
+    What still fails is a failure in its own place. Arrays of results are read-only: several episodes get the same.
     A call of an expert in this process cannot be interrupted: one that hangs hangs its caller.
 
     Args:
@@ -149,7 +150,7 @@ class ExpertPool:
         expert, view = self.experts.get(request.capability), request.view
         if expert is None:
             return (request.capability, None)
-        sample = view.sample_id if expert.per_sample else None
+        sample = (view.sample_id, view.root) if expert.per_sample else None
         who = (expert.name, expert.fingerprint)
         return (request.capability, who, view.provenance.key, request.arguments, sample)
 
@@ -169,23 +170,39 @@ class ExpertPool:
         self.counters.batches += 1
         try:
             with boundary(expert.name):
-                results: list[Result | ExpertFailure] = list(expert.run(requests))
+                results = list(expert.run(requests))
                 if len(results) != len(requests):
                     raise InvalidData(f"expected {len(requests)} results, but got {len(results)}")
                 for request, result in zip(requests, results, strict=True):
                     check_result(request, result)
-                return results
+                return [_read_only(result) for result in results]
         except ExpertError as error:
             if len(requests) > 1:
                 half = len(requests) // 2
-                if _out_of_memory(error):
-                    self._limits[expert.name] = half
-                return self._batch(expert, requests[:half], retries) + self._batch(expert, requests[half:], retries)
+                parts = self._batch(expert, requests[:half], retries) + self._batch(expert, requests[half:], retries)
+                # One request that fits nowhere says nothing about how many others fit together.
+                if _out_of_memory(error) and not any(isinstance(part, ExpertFailure) for part in parts):
+                    self._limits[expert.name] = min(half, self._limits.get(expert.name, half))
+                return parts
             if retries:
                 self.counters.retries += 1
                 return self._batch(expert, requests, retries - 1)
             self.counters.failures += 1
             return [ExpertFailure(error.expert, error.message)]
+
+
+def _read_only(result: Result) -> Result:
+    """The same result, through arrays that cannot be written to; the expert's own stay as they are."""
+    return replace(result, **{field.name: _locked(getattr(result, field.name)) for field in fields(result)})
+
+
+def _locked(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_locked(part) for part in value)
+    if isinstance(value, np.ndarray):
+        value = value.view()
+        value.flags.writeable = False
+    return value
 
 
 def _out_of_memory(error: ExpertError) -> bool:
@@ -332,6 +349,10 @@ def drive_all(steps: Sequence[Steps[T]], pool: ExpertPool) -> list[T]:
 
     Returns:
         What each step came to, in order.
+
+    Raises:
+        Exception: what a step raised; those that wait for results then are closed and never taken, those that had come
+            to their end before stay taken.
     """
     ended: dict[int, T] = {}
     asked: dict[int, list[Request]] = {}
@@ -342,11 +363,15 @@ def drive_all(steps: Sequence[Steps[T]], pool: ExpertPool) -> list[T]:
         except StopIteration as stop:
             ended[index] = stop.value
 
-    for index in range(len(steps)):
-        resume(index, None)
-    while asked:
-        waiting, asked = asked, {}
-        answers = iter(pool.answer([request for requests in waiting.values() for request in requests]))
-        for index, requests in waiting.items():
-            resume(index, [next(answers) for _ in requests])
+    try:
+        for index in range(len(steps)):
+            resume(index, None)
+        while asked:
+            waiting, asked = asked, {}
+            answers = iter(pool.answer([request for requests in waiting.values() for request in requests]))
+            for index, requests in waiting.items():
+                resume(index, [next(answers) for _ in requests])
+    finally:
+        for step in steps:
+            step.close()
     return [ended[index] for index in range(len(steps))]
