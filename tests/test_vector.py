@@ -1,13 +1,20 @@
+import threading
+
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.error import ClosedEnvironmentError
 from gymnasium.vector import AutoresetMode
+from gymnasium.wrappers.vector import DictInfoToList, RecordEpisodeStatistics, TransformObservation
 from stubs import BrightExpert, BrokenExpert, CountingReward, FewSamples, SquareDataset
 
 import visenv  # noqa: F401 - registers the ids
 from visenv.builtin import ENVIRONMENTS
-from visenv.errors import EpisodeOver, InvalidData
+from visenv.errors import DatasetError, EpisodeOver, InvalidData
+from visenv.policies.scripted import ScriptedPolicy
+from visenv.tools.visharness import MergeBoxMask, PhraseToBoxMask
 from visenv.types import Answer
+from visenv.wrappers import StackableInfo
 
 GROUND = {"name": "PhraseToBoxMask", "arguments": {"images": ["img_0"], "phrase": "square"}}
 MERGE = {"name": "MergeBoxMask", "arguments": {"images": ["img_0"]}}
@@ -218,4 +225,283 @@ def test_masks_and_frames_come_stacked():
     kept = obs["progress"].copy()
     envs.step(envs.action_space.sample())
     assert obs["progress"].tolist() == kept.tolist()
+    envs.close()
+
+
+class Unlucky(SquareDataset):
+    """Cannot draw one of its samples."""
+
+    def __init__(self, bad):
+        super().__init__()
+        self.bad, self.drawn = bad, 0
+
+    def draw(self, rng):
+        self.drawn += 1
+        sample = super().draw(rng)
+        if self.drawn == self.bad:
+            raise DatasetError("This file is broken.")
+        return sample
+
+
+def test_a_draw_that_fails_is_an_error_where_the_sample_is_due_and_is_passed():
+    envs, env = make(1, dataset=Unlucky(2)), single(dataset=Unlucky(2))
+    envs.reset(seed=[3])
+    env.reset(seed=3)
+    for each in (envs, env):
+        with pytest.raises(DatasetError, match="broken"):
+            each.reset()
+    assert envs.reset()[1]["sample_id"][0] == env.reset()[1]["sample_id"]
+    envs.close()
+
+
+def test_a_draw_that_fails_during_a_step_leaves_everything_as_it_was():
+    for mode, before in (("next_step", [1, 0]), ("same_step", [0, 0])):
+        envs = make(2, dataset=Unlucky(2), autoreset_mode=mode, group_size=2)
+        envs.reset(seed=0)
+        if mode == "next_step":
+            envs.step([Answer(), {"name": "Nope"}])
+            before = [1, 1]
+        with pytest.raises(DatasetError, match="broken"):
+            envs.step([Answer(), GROUND])
+        assert [episode.turns for episode in envs.episodes] == before
+        _, rewards, terminations, _, infos = envs.step([Answer(), GROUND])
+        assert rewards.tolist() == [0 if mode == "next_step" else -0.25, -0.25]
+        assert terminations.tolist() == [mode == "same_step", False]
+        assert infos["turn"].tolist() == [0, before[1] + 1]
+        envs.close()
+
+
+class Trap(PhraseToBoxMask):
+    """Has a bug that shows only after its expert has answered."""
+
+    def run(self, arguments, context):
+        effect = yield from super().run(arguments, context)
+        if arguments["phrase"] == "bug":
+            raise ZeroDivisionError
+        return effect
+
+
+def test_a_bug_in_one_step_leaves_every_episode_where_it_was():
+    envs = make(3, toolset=(tool for tool in [Trap(), MergeBoxMask()]))
+    envs.reset(seed=0)
+    bug = {"name": "PhraseToBoxMask", "arguments": {"images": ["img_0"], "phrase": "bug"}}
+    with pytest.raises(ZeroDivisionError):
+        envs.step([Answer(), GROUND, bug])
+    assert [episode.turns for episode in envs.episodes] == [0, 0, 0]
+    _, rewards, terminations, _, _ = envs.step([Answer(), GROUND, GROUND])
+    assert (rewards.tolist(), terminations.tolist()) == ([-0.25] * 3, [True, False, False])
+    envs.close()
+
+
+def test_steps_before_a_reset_and_one_action_for_all_are_refused():
+    envs = make(2)
+    with pytest.raises(EpisodeOver, match="reset"):
+        envs.step([GROUND, GROUND])
+    envs.reset(seed=0)
+    for actions in (GROUND, "ab", 3):
+        with pytest.raises(InvalidData, match="2 actions"):
+            envs.step(actions)
+    envs.close()
+    envs.close()
+
+
+def test_only_those_that_a_mask_names_get_new_seeds():
+    envs, env = make(2, group_size=2), single()
+    envs.reset(seed=[4, 4])
+    env.reset(seed=4)
+    envs.reset(seed=9, options={"reset_mask": np.array([True, False])})
+    assert envs.seeds[1] == 4 != envs.seeds[0]
+    for _ in range(6):
+        _, infos = envs.reset(options={"reset_mask": np.array([False, True])})
+        assert infos["sample_id"][1] == env.reset()[1]["sample_id"]
+    stream = envs._streams[1]
+    assert len(stream._drawn) == 1
+    envs.close()
+
+
+def test_bad_seeds_change_nothing():
+    envs = make(2)
+    envs.reset(seed=[1, 2])
+    for seed in ([3, -1], [3, "4"], -1, 1.5, True, "12"):
+        with pytest.raises(InvalidData, match="Expected a seed"):
+            envs.reset(seed=seed)
+        assert envs.seeds == (1, 2)
+    envs.reset(seed=np.array([5, 6]))
+    assert envs.seeds == (5, 6)
+    with pytest.raises(InvalidData, match="index"):
+        envs.reset(seed=7, options={"index": 99})
+    assert envs.seeds == (5, 6)
+    envs.close()
+    with pytest.raises(ClosedEnvironmentError, match="closed"):
+        envs.reset()
+    with pytest.raises(ClosedEnvironmentError, match="closed"):
+        envs.step([GROUND, GROUND])
+
+
+@pytest.mark.parametrize("mode", ["same_step", "next_step"])
+def test_asking_for_samples_does_not_lose_a_place_in_the_stream(mode):
+    envs = make(4, group_size=2, autoreset_mode=mode)
+    envs.reset(seed=2)
+    singles = [single() for _ in range(4)]
+    for env, seed in zip(singles, envs.seeds, strict=True):
+        env.reset(seed=seed)
+    chance = np.random.default_rng(0)
+    for _ in range(30):
+        mask = chance.random(4) < 0.5
+        if mask.any():
+            asked = chance.random() < 0.5
+            _, infos = envs.reset(options={"reset_mask": mask} | ({"index": 1} if asked else {}))
+            for index in np.flatnonzero(mask):
+                _, info = singles[index].reset(options={"index": 1} if asked else None)
+                assert infos["sample_id"][index] == info["sample_id"]
+        infos = envs.step([Answer() if chance.random() < 0.5 else GROUND for _ in range(4)])[-1]
+        for index in np.flatnonzero(infos["turn"] == 0):
+            assert infos["sample_id"][index] == singles[index].reset()[1]["sample_id"]
+    envs.close()
+
+
+@pytest.mark.parametrize("mode", ["next_step", "same_step"])
+@pytest.mark.parametrize("action_mode", ["structured", "text"])
+def test_sampled_actions_give_what_a_single_one_gives(action_mode, mode):
+    rules = {"action_mode": action_mode, "max_turns": 4, "obs": "features"}
+    envs = make(3, autoreset_mode=mode, max_episode_steps=3, copy=False, **rules)
+    singles = [single(max_episode_steps=3, **rules) for _ in range(3)]
+    envs.reset(seed=11)
+    for env, seed in zip(singles, envs.seeds, strict=True):
+        env.reset(seed=seed)
+    envs.action_space.seed(0)
+    over = np.zeros(3, bool)
+    texts = ["<think>x</think><answer>done</answer>", {"text": "<think>", "finish_reason": "length"}, b"\xff"]
+    for step in range(20):
+        actions = texts if action_mode == "text" and step % 3 else envs.action_space.sample()
+        obs, rewards, terminations, truncations, infos = envs.step(actions)
+        for index, env in enumerate(singles):
+            if over[index] and mode == "next_step":
+                (own, info), outcome = env.reset(), (0.0, False, False)
+            else:
+                own, *outcome, info = env.step(actions[index])
+                if any(outcome[1:]) and mode == "same_step":
+                    assert plain(unstacked(infos["final_info"], index)) == info
+                    own, info = env.reset()
+            assert (rewards[index], terminations[index], truncations[index]) == tuple(outcome)
+            same(obs, infos, own, info, index)
+        over = terminations | truncations
+    envs.close()
+
+
+@pytest.mark.parametrize("experts", ["noisy", "oracle"])
+def test_scripted_policies_play_as_they_do_alone(experts):
+    dataset = FewSamples(gym.make("VisHarness/ReasonSeg-v0", split="val", difficulty=2).unwrapped.dataset, 3)
+    rules = {"dataset": dataset, "experts": experts}
+    envs = gym.make_vec("VisHarness/ReasonSeg-v0", num_envs=4, group_size=2, autoreset_mode="same_step", **rules)
+    singles = [gym.make("VisHarness/ReasonSeg-v0", disable_env_checker=True, **rules) for _ in range(4)]
+    envs.reset(seed=3)
+    policies = [[ScriptedPolicy() for _ in range(4)] for _ in range(2)]
+    for index, env in enumerate(singles):
+        env.reset(seed=envs.seeds[index])
+        policies[0][index].reset(envs.envs[index], np.random.SeedSequence(0))
+        policies[1][index].reset(env.unwrapped, np.random.SeedSequence(0))
+    for _ in range(12):
+        actions = [policy.act(episode) for policy, episode in zip(policies[0], envs.episodes, strict=True)]
+        obs, rewards, terminations, truncations, infos = envs.step(actions)
+        for index, env in enumerate(singles):
+            action = policies[1][index].act(env.unwrapped.episode)
+            assert action == actions[index]
+            own, *outcome, info = env.step(action)
+            assert [rewards[index], terminations[index], truncations[index]] == outcome
+            if any(outcome[1:]):
+                assert plain(unstacked(infos["final_info"], index)) == info
+                own, info = env.reset()
+                policies[0][index].reset(envs.envs[index], np.random.SeedSequence(0))
+                policies[1][index].reset(env.unwrapped, np.random.SeedSequence(0))
+            same(obs, infos, own, info, index)
+    assert envs.pool.counters.duplicates + envs.pool.counters.cache_hits > 0
+    envs.close()
+
+
+class Stingy(CountingReward):
+    """Pays a whole number to some and a fraction to others."""
+
+    def turn(self, turn):
+        return {"cost": -1 if isinstance(turn.action, Answer) else -0.25}
+
+
+def test_stacked_numbers_keep_their_fractions():
+    envs = make(3, reward=Stingy())
+    envs.reset(seed=0)
+    infos = envs.step([Answer(), GROUND, GROUND])[-1]
+    assert infos["reward_terms"]["cost"].tolist() == [-1, -0.25, -0.25]
+    envs.close()
+
+
+@pytest.mark.parametrize("mode", ["next_step", "same_step"])
+def test_gymnasiums_vector_wrappers_work(mode):
+    envs = make(3, autoreset_mode=mode, max_episode_steps=3)
+    # Gymnasium's own refuse same_step, but for the last.
+    if mode == "next_step":
+        envs = RecordEpisodeStatistics(TransformObservation(envs, lambda obs: obs))
+    envs = DictInfoToList(envs)
+    envs.reset(seed=0)
+    lengths = []
+    for _ in range(8):
+        _, _, _, _, infos = envs.step([GROUND, Answer(), {"name": "Nope"}])
+        lengths += [info["episode"]["l"] for info in infos if "episode" in info]
+        assert infos[2]["error"] is None or infos[2]["error"]["code"] == "unknown_tool"
+        assert infos[0]["error"] is None
+    assert set(lengths) == ({1, 3} if mode == "next_step" else set())
+    envs.close()
+
+
+def test_make_vec_has_every_way():
+    rules = {"dataset": SquareDataset(), "experts": BrightExpert(), "num_envs": 2}
+    envs = gym.make_vec("VisHarness/ReasonSeg-v0", vectorization_mode="vector_entry_point", **rules)
+    plain_envs = gym.make_vec("VisHarness/ReasonSeg-v0", vectorization_mode="sync", wrappers=[StackableInfo], **rules)
+    first = envs.reset(seed=[1, 2])[0]
+    second = plain_envs.reset(seed=[1, 2])[0]
+    for actions in ([GROUND, {"name": "Nope"}], [Answer(), MERGE], [GROUND, GROUND]):
+        for key in first:
+            np.testing.assert_array_equal(first[key], second[key])
+        first = envs.step(actions)[0]
+        second = plain_envs.step(actions)[0]
+    envs.close()
+    plain_envs.close()
+    for mode in ("NextStep", AutoresetMode.NEXT_STEP, "next_step"):
+        make(1, autoreset_mode=mode).close()
+
+
+class Slow(SquareDataset):
+    """Draws its second sample only when it is told to."""
+
+    def __init__(self):
+        super().__init__()
+        self.go, self.drawn = threading.Event(), 0
+
+    def draw(self, rng):
+        self.drawn += 1
+        if self.drawn == 2:
+            assert self.go.wait(10)
+        return super().draw(rng)
+
+
+def test_new_seeds_do_not_mind_a_draw_that_is_under_way():
+    slow = Slow()
+    envs, env = make(1, dataset=slow), single()
+    envs.reset(seed=np.array([1]))
+    timer = threading.Timer(0.05, slow.go.set)
+    timer.start()
+    _, infos = envs.reset(seed=[2])
+    assert slow.go.is_set()
+    assert infos["sample_id"][0] == env.reset(seed=2)[1]["sample_id"]
+    for _ in range(4):
+        assert envs.reset()[1]["sample_id"][0] == env.reset()[1]["sample_id"]
+    timer.join()
+    envs.close()
+
+
+def test_an_error_of_a_draw_that_nobody_needs_is_nobodys():
+    envs = make(1, dataset=Unlucky(2))
+    envs.reset(seed=[3])
+    for index in (0, 2, 1):
+        assert envs.reset(options={"index": index})[1]["sample_id"][0] == f"squares/{index}"
+    assert envs.reset(seed=[4])[1]["turn"][0] == 0
     envs.close()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeGuard
 
 import numpy as np
+from gymnasium.error import ClosedEnvironmentError
 from gymnasium.utils.seeding import np_random
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
@@ -29,16 +30,16 @@ class SampleStream:
     The next sample is drawn on another thread before anybody asks for it.
 
     Args:
-        dataset: where samples come from.
+        dataset: where samples come from; its ``draw`` is called on the other thread.
         seed: of the stream; the samples are those that one environment draws after ``reset(seed=seed)``.
-        readers: how many environments read it.
+        readers: the environments that read it.
         workers: who draws ahead.
     """
 
-    def __init__(self, dataset: Dataset, seed: int | None, readers: int, workers: ThreadPoolExecutor) -> None:
+    def __init__(self, dataset: Dataset, seed: int | None, readers: Iterable[int], workers: ThreadPoolExecutor) -> None:
         self._dataset, self._workers = dataset, workers
         self._rng = np_random(seed)[0]
-        self._places = [0] * readers
+        self._places = dict.fromkeys(readers, 0)
         self._drawn: dict[int, Future[Sample]] = {}
         self._count = 0
         self._draw_ahead()
@@ -48,16 +49,33 @@ class SampleStream:
         self._drawn[self._count] = self._workers.submit(self._dataset.draw, self._rng)
         self._count += 1
 
-    def take(self, reader: int) -> Sample:
-        """The next sample of one reader."""
-        place = self._places[reader]
-        sample = self._drawn[place].result()
+    def peek(self, reader: int) -> Sample:
+        """The next sample of one reader, who stays where it is, unless the sample cannot be drawn: then it is passed.
+
+        Raises:
+            Exception: what the data set raised.
+        """
+        try:
+            return self._drawn[self._places[reader]].result()
+        except Exception:
+            self.advance(reader)
+            raise
+
+    def advance(self, reader: int) -> None:
+        """Move one reader on to the sample after its next."""
         self._places[reader] += 1
-        if place + 1 == self._count:
+        if self._places[reader] == self._count:
             self._draw_ahead()
-        for passed in [number for number in self._drawn if number < min(self._places)]:
-            del self._drawn[passed]
-        return sample
+        self._forget_before(min(self._places.values()))
+
+    def leave(self, reader: int) -> None:
+        """One reader reads no more: nothing is kept for it."""
+        del self._places[reader]
+        self._forget_before(min(self._places.values(), default=self._count))
+
+    def _forget_before(self, place: int) -> None:
+        for passed in [number for number in self._drawn if number < place]:
+            self._drawn.pop(passed).cancel()
 
 
 class VisionToolVectorEnv(VectorEnv[Observation, Any, Any]):
@@ -115,7 +133,11 @@ class VisionToolVectorEnv(VectorEnv[Observation, Any, Any]):
         self.autoreset_mode = _autoreset_mode(autoreset_mode)
         self.metadata = self.env_class.metadata | {"autoreset_mode": self.autoreset_mode}
         first = self.env_class(**keywords)
-        shared = keywords | {"dataset": first.dataset, "experts": dict(first.pool.experts)}
+        shared = keywords | {
+            "dataset": first.dataset,
+            "experts": first.pool.experts,
+            "toolset": tuple(first.config.tools.values()),
+        }
         self.envs = [first, *(self.env_class(**shared) for _ in range(num_envs - 1))]
         self.pool = first.pool
         self.render_mode = first.render_mode
@@ -126,8 +148,8 @@ class VisionToolVectorEnv(VectorEnv[Observation, Any, Any]):
         self.seeds: tuple[int | None, ...] = (None,) * num_envs
         self._copy = copy
         self._workers = ThreadPoolExecutor(max_workers=1, thread_name_prefix="visenv-samples")
-        self._streams: dict[int, tuple[SampleStream, int]] = {}
-        """Of each environment: its stream, and which of the stream's readers it is."""
+        self._streams: dict[int, SampleStream] = {}
+        """Of each environment, once it was reset."""
         self._observations: Observation = {
             name: np.stack([zeros] * num_envs) for name, zeros in first.empty_observation().items()
         }
@@ -143,37 +165,52 @@ class VisionToolVectorEnv(VectorEnv[Observation, Any, Any]):
 
         Args:
             seed: an int is spawned into one seed a group, a list is used as given, None goes on as it is.
-            options: ``reset_mask`` (num_envs,) bool says whose episodes begin (all of them if left out); ``index`` and
-                ``sample_id`` ask for samples, one value for all or one for each environment.
+            options: ``reset_mask`` (num_envs,) bool says whose episodes begin (all of them if left out), and who gets a
+                new seed; ``index`` and ``sample_id`` ask for samples, one value for all or one for each environment.
+                Who is given a sample that it asked for keeps its place in its stream.
 
         Raises:
             InvalidData: if seed or options are not as above.
-            DatasetError: if there is no such sample.
+            DatasetError: if there is no such sample, or one cannot be read; no episode has begun.
+            ClosedEnvironmentError: after ``close``.
         """
+        self._check_open()
         options = dict(options or {})
         mask = self._mask(options.pop("reset_mask", None))
-        choices = [self._choice(options, index) for index in range(self.num_envs)]
-        self._seed(seed)
-        chosen = [env.choose(choice) if on else None for env, choice, on in zip(self.envs, choices, mask, strict=True)]
+        seeds = self._seeds(seed)
+        begun = np.flatnonzero(mask).tolist()
+        asked = {index: self.envs[index].choose(self._choice(options, index)) for index in begun}
+        self._seed({index: seeds[index] for index in begun})
+        samples = {index: sample for index, sample in asked.items() if sample is not None}
+        samples |= self._draw(index for index in begun if index not in samples)
         infos: dict[str, Any] = {}
-        for index in np.flatnonzero(mask).tolist():
-            self._begin(index, chosen[index])
+        for index in begun:
+            self._begin(index, samples[index])
             infos = self._add_info(infos, self.envs[index].info(), index)
         return self._returned(), infos
 
     def step(self, actions: Any) -> tuple[Observation, NDArray[np.float64], BoolArray, BoolArray, dict[str, Any]]:
         """Take one turn in every environment.
 
+        A step that raises has not been taken: every episode is where it was. A sample that cannot be drawn is passed,
+        so that the same step can be tried again.
+
         Args:
             actions: one for each environment, as ``VisionToolEnv.step`` takes it; an array in discrete mode.
 
         Raises:
             InvalidData: if there are not as many actions as environments.
-            EpisodeOver: if an episode has ended that nobody has reset (``autoreset_mode="disabled"``).
+            EpisodeOver: if nothing was reset yet, or an episode has ended that nobody has reset
+                (``autoreset_mode="disabled"``).
+            DatasetError: if an episode is to begin, and its sample cannot be read.
+            ClosedEnvironmentError: after ``close``.
         """
-        actions = list(actions)
-        if len(actions) != self.num_envs:
-            raise InvalidData(f"Expected {self.num_envs} actions, one for each environment, but got {len(actions)}.")
+        self._check_open()
+        one = isinstance(actions, (Mapping, str, bytes)) or not isinstance(actions, Iterable)
+        actions = [actions] if one else list(actions)
+        if one or len(actions) != self.num_envs:
+            got = type(actions[0]).__name__ if one else len(actions)
+            raise InvalidData(f"Expected {self.num_envs} actions, one for each environment, but got {got}.")
         if self.autoreset_mode is AutoresetMode.DISABLED and self._over.any():
             ended = np.flatnonzero(self._over).tolist()
             raise EpisodeOver(
@@ -181,24 +218,33 @@ class VisionToolVectorEnv(VectorEnv[Observation, Any, Any]):
             )
         fresh = self._over.copy() if self.autoreset_mode is AutoresetMode.NEXT_STEP else np.zeros_like(self._over)
         acting = np.flatnonzero(~fresh).tolist()
-        results = drive_all([self.envs[index].stepping(actions[index]) for index in acting], self.pool)
         rewards = np.zeros(self.num_envs, np.float64)
         terminations, truncations = np.zeros_like(self._over), np.zeros_like(self._over)
+        before = [self.envs[index].episode.get_state() for index in acting]
+        try:
+            results = drive_all([self.envs[index].stepping(actions[index]) for index in acting], self.pool)
+            for index, result in zip(acting, results, strict=True):
+                late = self._steps[index] + 1 == self.max_episode_steps
+                rewards[index], terminations[index] = result.reward, result.terminated
+                truncations[index] = result.truncated or late
+            over = terminations | truncations
+            due = over if self.autoreset_mode is AutoresetMode.SAME_STEP else fresh
+            samples = self._draw(np.flatnonzero(due).tolist())
+        except BaseException:
+            for index, state in zip(acting, before, strict=True):
+                self.envs[index].episode.set_state(state)
+            raise
         for index, result in zip(acting, results, strict=True):
             self.envs[index].finish(result)
-            self._steps[index] += 1
-            late = self.max_episode_steps is not None and self._steps[index] >= self.max_episode_steps
-            rewards[index], terminations[index] = result.reward, result.terminated
-            truncations[index] = result.truncated or late
-        self._over = terminations | truncations
+        self._steps[acting] += 1
+        self._over = over | fresh
         infos: dict[str, Any] = {}
         for index, env in enumerate(self.envs):
-            if fresh[index]:
-                self._begin(index, None)
-            elif self._over[index] and self.autoreset_mode is AutoresetMode.SAME_STEP:
-                final = {"final_obs": env.observation(), "final_info": env.info()}
-                infos = self._add_info(infos, final, index)
-                self._begin(index, None)
+            if index in samples:
+                if over[index]:
+                    final = {"final_obs": env.observation(), "final_info": env.info()}
+                    infos = self._add_info(infos, final, index)
+                self._begin(index, samples[index])
             else:
                 env.observation(self._row(index))
             infos = self._add_info(infos, env.info(), index)
@@ -211,6 +257,8 @@ class VisionToolVectorEnv(VectorEnv[Observation, Any, Any]):
     def close_extras(self, **kwargs: Any) -> None:
         """Stop drawing samples."""
         self._workers.shutdown(wait=True, cancel_futures=True)
+        for env in self.envs:
+            env.close()
 
     # --- beyond Gymnasium ---------------------------------------------------------------------------------------------
 
@@ -223,9 +271,19 @@ class VisionToolVectorEnv(VectorEnv[Observation, Any, Any]):
         """(num_envs, sum of the parts) bool: see ``VisionToolEnv.action_masks``."""
         return np.stack([env.action_masks() for env in self.envs])
 
-    def _begin(self, index: int, sample: Sample | None) -> None:
-        stream, reader = self._streams[index]
-        self.envs[index].begin(stream.take(reader) if sample is None else sample)
+    def _check_open(self) -> None:
+        if self.closed:
+            raise ClosedEnvironmentError("The environments are closed: make new ones.")
+
+    def _draw(self, indices: Iterable[int]) -> dict[int, Sample]:
+        """The next samples of some environments; where one cannot be drawn, the others keep theirs for another time."""
+        samples = {index: self._streams[index].peek(index) for index in indices}
+        for index in samples:
+            self._streams[index].advance(index)
+        return samples
+
+    def _begin(self, index: int, sample: Sample) -> None:
+        self.envs[index].begin(sample)
         self.envs[index].observation(self._row(index))
         self._steps[index], self._over[index] = 0, False
 
@@ -235,29 +293,32 @@ class VisionToolVectorEnv(VectorEnv[Observation, Any, Any]):
     def _returned(self) -> Observation:
         return copy.deepcopy(self._observations) if self._copy else self._observations
 
-    def _seed(self, seed: int | Sequence[int | None] | None) -> None:
+    def _seed(self, seeds: Mapping[int, int | None]) -> None:
         """Give environments the streams of their seeds; those whose seed is None keep the one that they have."""
-        given = self._seeds(seed)
-        renewed = [index for index in range(self.num_envs) if given[index] is not None or not self._streams]
         readers: dict[tuple[int, int | None], list[int]] = {}
-        for index in renewed:
-            readers.setdefault((index // self.group_size, given[index]), []).append(index)
-        for (_, value), indices in readers.items():
-            stream = SampleStream(self.envs[0].dataset, value, len(indices), self._workers)
-            self._streams |= {index: (stream, reader) for reader, index in enumerate(indices)}
-        self.seeds = tuple(old if new is None else new for old, new in zip(self.seeds, given, strict=True))
+        for index, seed in seeds.items():
+            if seed is not None or index not in self._streams:
+                readers.setdefault((index // self.group_size, seed), []).append(index)
+        for (_, seed), indices in readers.items():
+            for index in indices:
+                if index in self._streams:
+                    self._streams[index].leave(index)
+            stream = SampleStream(self.envs[0].dataset, seed, indices, self._workers)
+            self._streams |= dict.fromkeys(indices, stream)
+        self.seeds = tuple(old if (new := seeds.get(index)) is None else new for index, old in enumerate(self.seeds))
 
     def _seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
         if seed is None:
             return [None] * self.num_envs
-        if isinstance(seed, (int, np.integer)):
-            groups = np.random.SeedSequence(int(seed)).spawn(self.num_envs // self.group_size)
+        if _is_seed(seed):
+            groups = np.random.SeedSequence(seed).spawn(self.num_envs // self.group_size)
             spawned = [int(child.generate_state(1, np.uint32)[0]) for child in groups]
             return [spawned[index // self.group_size] for index in range(self.num_envs)]
-        given = list(seed)
-        if len(given) != self.num_envs:
-            raise InvalidData(f"Expected a seed, or {self.num_envs} of them, but got {len(given)}.")
-        return given
+        given: list[Any] = list(seed) if isinstance(seed, (list, tuple, np.ndarray)) else [seed]
+        expected = f"Expected a seed (a whole number of at least 0), or {self.num_envs} of them or None"
+        if len(given) != self.num_envs or not all(value is None or _is_seed(value) for value in given):
+            raise InvalidData(f"{expected}, but got {seed!r:.80}.")
+        return [None if value is None else int(value) for value in given]
 
     def _mask(self, mask: Any) -> BoolArray:
         if mask is None:
@@ -294,13 +355,21 @@ class VisionToolVectorEnv(VectorEnv[Observation, Any, Any]):
             there = vector_infos.setdefault(f"_{name}", np.zeros(self.num_envs, dtype=np.bool_))
             values[env_num], there[env_num] = value, True
         rest = {name: value for name, value in env_info.items() if name not in whole}
+        for key, value in rest.items():
+            stacked = vector_infos.get(key)
+            # The first value decides the kind of an array: a fraction after a whole number would be cut off.
+            if isinstance(value, float) and isinstance(stacked, np.ndarray) and stacked.dtype.kind in "bi":
+                vector_infos[key] = stacked.astype(np.float64)
         return super()._add_info(vector_infos, rest, env_num)
 
 
+def _is_seed(value: object) -> TypeGuard[int]:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and int(value) >= 0
+
+
 def _autoreset_mode(value: str | AutoresetMode) -> AutoresetMode:
-    names = {mode.name.lower(): mode for mode in AutoresetMode}
-    if isinstance(value, AutoresetMode):
-        return value
-    if value not in names:
-        raise InvalidData(f"Expected autoreset_mode to be one of {', '.join(map(repr, names))}, but got {value!r}.")
-    return names[value]
+    for mode in AutoresetMode:
+        if value in (mode, mode.value, mode.name.lower()):
+            return mode
+    names = ", ".join(repr(mode.name.lower()) for mode in AutoresetMode)
+    raise InvalidData(f"Expected autoreset_mode to be one of {names}, but got {value!r}.")
