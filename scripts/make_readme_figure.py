@@ -201,7 +201,10 @@ def text(pen: ImageDraw.ImageDraw, at: tuple[int, int], words: str, size: int, c
         font = ImageFont.load_default(size)
     fits = next(n for n in range(len(words), 0, -1) if pen.textlength(words[:n], font) <= SIDE)
     line = words if fits == len(words) else textwrap.shorten(words, fits, placeholder=" …")
-    pen.text(at, line, colour, font, stroke_width=0.4 if bold else 0, stroke_fill=colour)
+    for shift in (
+        (0, 1) if bold else (0,)
+    ):  # a stroke of under a pixel is too new for the oldest Pillow that is supported
+        pen.text((at[0] + shift, at[1]), line, colour, font)
 
 
 if __name__ == "__main__":
