@@ -39,7 +39,6 @@ from visenv.experts.truth_view import (
     choose_masks,
     enlarge,
     interior_points,
-    no_detections,
     truth_in_view,
 )
 from visenv.masks import Masks
@@ -187,11 +186,9 @@ class Noisy:
         )
 
     def _candidates(self, truth: Detections, request: SegmentPrompts, rng: np.random.Generator) -> Candidates:
-        if len(truth) == 0:
-            height, width = request.view.size[::-1]
-            empty = _masks(no_detections(height, width))
-            return Candidates((empty,) * len(request.prompts), (np.zeros(0),) * len(request.prompts))
         exact = choose_masks(_masks(truth), request.prompts)
+        if len(truth) == 0:
+            return exact
         masks: list[Masks] = []
         scores: list[FloatArray] = []
         for each in exact.masks:

@@ -102,13 +102,14 @@ def interior_points(masks: Masks) -> FloatArray:
 
 
 def choose_masks(masks: Masks, prompts: tuple[Prompt, ...]) -> Candidates:
-    """For each prompt the mask it means, three times over with score 1; no candidate where there is no mask at all.
+    """For each prompt the mask it means, three times over with score 1; an empty mask with score 0 where there is none.
 
     A box means the mask of the best overlap with it; points mean the mask nearest to all the positive ones
     (under them, if one is), the smallest of several.
     """
-    chosen = tuple(masks[np.repeat(_meant(masks, prompt), 3 if len(masks) else 0)] for prompt in prompts)
-    return Candidates(chosen, tuple(np.ones(len(each)) for each in chosen))
+    there = masks if len(masks) else masks.union()
+    chosen = tuple(there[np.repeat(_meant(there, prompt) if len(masks) else [0], 3)] for prompt in prompts)
+    return Candidates(chosen, tuple(np.full(3, float(len(masks) > 0)) for _ in chosen))
 
 
 def enlarge(pixels: Pixels, factor: int) -> Pixels:
@@ -128,8 +129,6 @@ def no_detections(height: int, width: int) -> Detections:
 
 
 def _meant(masks: Masks, prompt: Prompt) -> IntArray:
-    if len(masks) == 0:
-        return np.zeros(0, dtype=np.int64)
     if prompt.box is not None:
         overlap = masks.iou(Masks.from_boxes(np.asarray(prompt.box, dtype=np.float64).reshape(1, 4), masks.shape))[:, 0]
         if overlap.max() > 0:

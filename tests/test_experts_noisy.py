@@ -7,6 +7,7 @@ from visenv.capabilities import GroundPhrase, PointPhrase, Prompt, SegmentPrompt
 from visenv.errors import InvalidData
 from visenv.experts import noisy, oracle
 from visenv.experts.noisy import ErrorModel
+from visenv.experts_pool import check_result
 from visenv.masks import Masks
 from visenv.types import MaskTruth, Sample
 from visenv.workspace import Workspace
@@ -128,3 +129,13 @@ def test_upscaling_is_exact():
 def test_values_out_of_range_are_refused(options):
     with pytest.raises(InvalidData, match="Expected"):
         noisy.make(lambda _: sample_of([3]), **options)
+
+
+def test_a_point_on_nothing_gets_a_mask_of_nothing():
+    """A false positive of the pointer, where the view shows no target."""
+    sample = Sample("empty/0", (np.zeros((32, 32, 3), np.uint8),), "nothing", MaskTruth(Masks.empty((32, 32))))
+    (expert,) = noisy.make(lambda _: sample)
+    request = SegmentPrompts(view_of(sample), (Prompt(np.array([[5.0, 5.0]])),))
+    (result,) = expert.run([request])
+    check_result(request, result)
+    assert not result.masks[0].areas.any()

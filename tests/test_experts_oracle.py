@@ -149,7 +149,8 @@ def test_nothing_to_show_gives_empty_results():
     found, points, candidates = oracle.run(
         [GroundPhrase(root, "x"), PointPhrase(root, "x"), SegmentPrompts(root, (Prompt(points=np.ones((1, 2))),))]
     )
-    assert len(found) == len(points.points) == len(candidates.masks[0]) == 0
+    assert len(found) == len(points.points) == 0
+    assert candidates.masks[0].areas.tolist() == candidates.scores[0].tolist() == [0, 0, 0]
     assert found.masks.shape == (HEIGHT, WIDTH)
 
 

@@ -233,12 +233,13 @@ class Unlucky(SquareDataset):
 
     def __init__(self, bad):
         super().__init__()
-        self.bad, self.drawn = bad, 0
+        self.bad, self.drawn, self.failed = bad, 0, threading.Event()
 
     def draw(self, rng):
         self.drawn += 1
         sample = super().draw(rng)
         if self.drawn == self.bad:
+            self.failed.set()
             raise DatasetError("This file is broken.")
         return sample
 
@@ -499,8 +500,10 @@ def test_new_seeds_do_not_mind_a_draw_that_is_under_way():
 
 
 def test_an_error_of_a_draw_that_nobody_needs_is_nobodys():
-    envs = make(1, dataset=Unlucky(2))
+    dataset = Unlucky(2)
+    envs = make(1, dataset=dataset)
     envs.reset(seed=[3])
+    assert dataset.failed.wait(timeout=30)
     for index in (0, 2, 1):
         assert envs.reset(options={"index": index})[1]["sample_id"][0] == f"squares/{index}"
     assert envs.reset(seed=[4])[1]["turn"][0] == 0

@@ -369,12 +369,13 @@ class Episode:
     def _paid(self, state: EpisodeState, turn: Turn) -> StepResult:
         if state.termination == "invalid":
             return StepResult(turn, 0.0, {}, terminated=False, truncated=True)
-        terms = dict(self.config.reward.turn(turn))
+        terms = self.config.reward.turn(turn)
         if state.termination is not None:
             outcome = Outcome(state.workspace.final, state.answer, state.termination, turn.index)
-            terms |= self.config.reward.final(outcome, state.sample.truth)
+            terms = terms | self.config.reward.final(outcome, state.sample.truth)
         ended = state.termination is not None
-        return StepResult(turn, float(sum(terms.values())), terms, terminated=ended, truncated=False)
+        terms = {name: float(value) for name, value in terms.items()}
+        return StepResult(turn, sum(terms.values()), terms, terminated=ended, truncated=False)
 
     # --- state ------------------------------------------------------------------------------------------------------
 

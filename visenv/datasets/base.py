@@ -19,6 +19,8 @@ class Dataset(Protocol):
     A factory ``make(*, path, family, split, difficulty) -> Dataset`` is what gets registered: ``path`` is what follows
     the colon in ``dataset="name:path"`` (None without one), ``family`` one of ``FAMILIES``, ``difficulty`` 0 to 3 for
     data that is generated (others ignore it). It raises ``DatasetError`` for a family or split it does not have.
+
+    ``draw`` may run on another thread while ``get`` or ``find`` run.
     """
 
     name: str
