@@ -25,7 +25,6 @@ SPLITS = json.loads((DATA / "rec8k" / "anno" / "splits.json").read_text(encoding
 
 @pytest.fixture(scope="module")
 def there():
-    pytest.importorskip("skimage", reason="needs the photographs of scikit-image")
     return photos.installed()
 
 

@@ -143,7 +143,6 @@ def test_faults_and_hostile_text_are_recorded(tmp_path):
 
 
 def test_record_video_takes_the_frames(tmp_path):
-    pytest.importorskip("moviepy")
     env = gym.wrappers.RecordVideo(make(render_mode="rgb_array"), str(tmp_path), episode_trigger=lambda _: True)
     play(env)
     env.close()
