@@ -120,6 +120,9 @@ class VisionToolVectorEnv(VectorEnv[Observation, Any, Any]):
         copy: bool = True,
         **keywords: Any,
     ) -> None:
+        # First what closing needs: Gymnasium closes also what could not be made.
+        self._workers = ThreadPoolExecutor(max_workers=1, thread_name_prefix="visenv-samples")
+        self.envs: list[VisionToolEnv] = []
         for name, value in (
             ("num_envs", num_envs),
             ("group_size", group_size),
@@ -147,7 +150,6 @@ class VisionToolVectorEnv(VectorEnv[Observation, Any, Any]):
         self.action_space = batch_space(first.action_space, num_envs)
         self.seeds: tuple[int | None, ...] = (None,) * num_envs
         self._copy = copy
-        self._workers = ThreadPoolExecutor(max_workers=1, thread_name_prefix="visenv-samples")
         self._streams: dict[int, SampleStream] = {}
         """Of each environment, once it was reset."""
         self._observations: Observation = {
