@@ -207,6 +207,25 @@ class VisionToolVectorEnv(VectorEnv[Observation, Any, Any]):
             DatasetError: if an episode is to begin, and its sample cannot be read.
             ClosedEnvironmentError: after ``close``.
         """
+        rewards, terminations, truncations, parts = self.advance(actions)
+        infos: dict[str, Any] = {}
+        for index, part in enumerate(parts):
+            infos = self._add_info(infos, part, index)
+        return self._returned(), rewards, terminations, truncations, infos
+
+    def advance(self, actions: Any) -> tuple[NDArray[np.float64], BoolArray, BoolArray, list[dict[str, Any]]]:
+        """What ``step`` does, for drivers that want one info an environment, and the observations where they lie.
+
+        Args:
+            actions: as ``step`` takes them.
+
+        Returns:
+            Rewards, terminations, truncations, and the infos; where an episode has ended and another one has begun at
+            once, its info holds ``final_obs`` and ``final_info``. The observations are in ``observations``.
+
+        Raises:
+            Exception: as ``step``.
+        """
         self._check_open()
         one = isinstance(actions, (Mapping, str, bytes)) or not isinstance(actions, Iterable)
         actions = [actions] if one else list(actions)
@@ -240,17 +259,17 @@ class VisionToolVectorEnv(VectorEnv[Observation, Any, Any]):
             self.envs[index].finish(result)
         self._steps[acting] += 1
         self._over = over | fresh
-        infos: dict[str, Any] = {}
+        infos: list[dict[str, Any]] = []
         for index, env in enumerate(self.envs):
+            final: dict[str, Any] = {}
             if index in samples:
                 if over[index]:
                     final = {"final_obs": env.observation(), "final_info": env.info()}
-                    infos = self._add_info(infos, final, index)
                 self._begin(index, samples[index])
             else:
                 env.observation(self._row(index))
-            infos = self._add_info(infos, env.info(), index)
-        return self._returned(), rewards, terminations, truncations, infos
+            infos.append(final | env.info())
+        return rewards, terminations, truncations, infos
 
     def render(self) -> tuple[Any, ...] | None:
         """One frame an environment; see ``VisionToolEnv.render``."""
@@ -263,6 +282,11 @@ class VisionToolVectorEnv(VectorEnv[Observation, Any, Any]):
             env.close()
 
     # --- beyond Gymnasium ---------------------------------------------------------------------------------------------
+
+    @property
+    def observations(self) -> Observation:
+        """The observations as they lie in memory, (num_envs, …) each: the next step writes over them."""
+        return self._observations
 
     @property
     def episodes(self) -> list[Any]:
