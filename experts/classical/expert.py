@@ -34,7 +34,7 @@ class Classical:
     per_sample = False
 
     def __init__(self, capacity: int = 32) -> None:
-        self.fingerprint = f"classical-1-{bank_digest()}"
+        self.fingerprint = f"classical-2-{bank_digest()}"
         self.perceive = Perceiver(capacity)
 
     def run(self, requests: Sequence[Request]) -> Sequence[Result]:

@@ -49,14 +49,14 @@ class Judged:
 
 
 def judge(regions: Sequence[Region], banks: Banks) -> list[Judged]:
-    """Compare regions with the banks: with whole drawings, and with cut ones where a region may be partly hidden."""
+    """Compare regions with the banks: with whole drawings, and also with cut ones where one may be partly hidden."""
     if not regions:
         return []
     maps = np.stack([polar_map(region.mask) for region in regions])
     scores = correlate(maps, banks.whole)
     hidden = np.array([region.touches for region in regions]) & (scores.max(axis=1) < PLAIN)
     if hidden.any():
-        scores[hidden] = correlate(maps[hidden], banks.cut)
+        scores[hidden] = np.maximum(scores[hidden], correlate(maps[hidden], banks.cut))
     return [Judged(region, row) for region, row in zip(regions, scores, strict=True)]
 
 

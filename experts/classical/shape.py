@@ -3,14 +3,15 @@
 A silhouette is sampled on rings around its centroid, in units of its own size, so that position and scale drop out; a
 turn is then a cyclic shift along the angle, and the correlation at all shifts is one product in the Fourier domain
 (Reddy and Chatterji 1996 use the same maps for registration). Each kind is scored by its best drawing at its best turn.
-Drawings that stand upright in the bank are compared at turns of up to ``UPRIGHT_DEGREES`` alone.
+Drawings that stand upright in the bank are compared at turns of up to ``UPRIGHT_DEGREES`` alone. So few frequencies and
+turns are needed that matrix products are several times as fast as fast Fourier transforms.
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
 
 import cv2
@@ -25,11 +26,25 @@ REACH = 2.6
 HARMONICS = 16
 """Angular frequencies that are kept: finer detail is noise at the working resolution."""
 UPRIGHT_DEGREES = 40.0
-SAMPLED_SIDE = 48.0
-"""Pixels to which the square root of a silhouette's area is brought before sampling."""
-PRODUCT = 30_000
-"""Multiplications in one matrix product at most: few enough that linear algebra libraries start no threads for it."""
+BLOCK = 12
+"""Silhouettes compared at once: few enough that linear algebra libraries start no threads for any of the products."""
 BANK_FILE = "silhouettes.npz"
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """Drawings that are compared at the same turns, those of one kind side by side."""
+
+    spectra: FloatArray
+    """(HARMONICS, 2 * RINGS, B) float32: real parts of the rings, then imaginary ones."""
+    kinds: IntArray
+    """(G,) the kinds that have drawings here."""
+    starts: IntArray
+    """(G,) where the drawings of each begin."""
+    even: FloatArray
+    """(T, HARMONICS) float32: what real parts add to the correlation at each turn, and at its opposite."""
+    odd: FloatArray
+    """(T, HARMONICS) float32: what imaginary parts take from it, and add at the opposite turn."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,12 +57,19 @@ class Bank:
     """(B, RINGS, HARMONICS) complex64: unit-norm log-polar maps of the drawings, along the angle in Fourier space."""
     owners: IntArray
     """(B,) index of each drawing's kind."""
-    turns: BoolArray
-    """(B, ANGLES) turns at which a drawing may be seen."""
+    free: BoolArray
+    """(B,) whether a drawing may be seen at any turn; any other stands upright."""
 
     def only(self, chosen: BoolArray) -> Bank:
         """The bank with some of its drawings."""
-        return Bank(self.names, self.spectra[chosen], self.owners[chosen], self.turns[chosen])
+        return Bank(self.names, self.spectra[chosen], self.owners[chosen], self.free[chosen])
+
+    @cached_property
+    def groups(self) -> tuple[_Group, ...]:
+        """The drawings as they are compared: upright ones, and those at any turn."""
+        upright = int(UPRIGHT_DEGREES * ANGLES / 360)
+        choices = ((~self.free, upright), (self.free, ANGLES // 2))
+        return tuple(_group(self.only(chosen), furthest) for chosen, furthest in choices if chosen.any())
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +79,7 @@ class Banks:
     whole: Bank
     """Drawings that show all of the object: for what stands alone."""
     cut: Bank
-    """These and drawings of which a part is hidden behind an edge: for what touches something else or the border."""
+    """Drawings of which a part is hidden behind an edge: besides, for what touches something else or the border."""
 
 
 def polar_map(mask: BoolArray) -> FloatArray:
@@ -94,12 +116,22 @@ def spectrum(maps: FloatArray) -> FloatArray:
     Returns:
         (N, RINGS, HARMONICS) complex64.
     """
-    centred = maps - maps.mean(axis=(1, 2), keepdims=True)
-    spectra = np.fft.rfft(centred, axis=2)[:, :, :HARMONICS]
-    weights = np.full(HARMONICS, 2.0)
-    weights[0] = 1.0
-    norms = np.sqrt((np.abs(spectra) ** 2 * weights).sum(axis=(1, 2), keepdims=True) / ANGLES)
-    return np.asarray(spectra / np.maximum(norms, 1e-9), dtype=np.complex64)
+    centred = np.asarray(maps - maps.mean(axis=(1, 2), keepdims=True), dtype=np.float32)
+    waves = centred @ _waves()
+    norms = np.sqrt(((waves * waves) @ _WEIGHTS).sum(axis=1) / ANGLES)
+    waves /= np.maximum(norms, 1e-9)[:, None, None]
+    return waves.view(np.complex64)
+
+
+_WEIGHTS = np.repeat([1.0, *[2.0] * (HARMONICS - 1)], 2).astype(np.float32)
+"""(2 * HARMONICS,) how often each part of a frequency counts: all but the constant stand for their conjugates too."""
+
+
+@cache
+def _waves() -> FloatArray:
+    """(ANGLES, 2 * HARMONICS) float32: real and imaginary part of each frequency's wave, by turns."""
+    phases = np.outer(np.arange(ANGLES), np.arange(HARMONICS)) * (-2j * np.pi / ANGLES)
+    return np.exp(phases).astype(np.complex64).view(np.float32)
 
 
 @cache
@@ -115,14 +147,26 @@ def load_banks() -> Banks:
     path = resources.files("visenv.experts.classical") / BANK_FILE
     with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
         maps = data["maps"].astype(np.float32) / 255
-        free = data["free"]
-        owners = data["owners"].astype(np.int64)
         cut = data["cut"]
         names = tuple(str(name) for name in data["names"])
-    degrees = np.arange(ANGLES) * (360 / ANGLES)
-    upright = np.minimum(degrees, 360 - degrees) <= UPRIGHT_DEGREES
-    bank = Bank(names, spectrum(maps), owners, free[:, None] | upright)
-    return Banks(bank.only(~cut), bank)
+        bank = Bank(names, spectrum(maps), data["owners"].astype(np.int64), data["free"])
+    return Banks(bank.only(~cut), bank.only(cut))
+
+
+def _group(bank: Bank, furthest: int) -> _Group:
+    """The drawings of a bank, compared at up to so many steps of a turn to either side."""
+    order = np.argsort(bank.owners, kind="stable")
+    kinds, starts = np.unique(bank.owners[order], return_index=True)
+    rings = bank.spectra[order].transpose(2, 1, 0)
+    phases = np.outer(np.arange(furthest + 1), np.arange(HARMONICS)) * (2 * np.pi / ANGLES)
+    weights = _WEIGHTS[::2] / ANGLES
+    return _Group(
+        np.concatenate([rings.real, rings.imag], axis=1),
+        kinds,
+        starts,
+        (np.cos(phases) * weights).astype(np.float32),
+        (np.sin(phases) * weights).astype(np.float32),
+    )
 
 
 def correlate(maps: FloatArray, bank: Bank) -> FloatArray:
@@ -133,19 +177,33 @@ def correlate(maps: FloatArray, bank: Bank) -> FloatArray:
         bank: what to compare with.
 
     Returns:
-        (N, K) in [-1, 1].
+        (N, K) in [-1, 1]; -1 for a kind of which the bank has no drawing.
     """
-    few = max(1, PRODUCT // (RINGS * len(bank.owners)))
-    parts = [_correlate_few(maps[start : start + few], bank) for start in range(0, len(maps), few)]
-    return np.concatenate(parts) if parts else np.zeros((0, len(bank.names)))
-
-
-def _correlate_few(maps: FloatArray, bank: Bank) -> FloatArray:
-    spectra = spectrum(maps)
-    product = np.matmul(spectra.transpose(2, 0, 1), bank.spectra.conj().transpose(2, 1, 0))
-    scores = np.fft.irfft(product.transpose(1, 2, 0), n=ANGLES, axis=2)
-    best = np.where(bank.turns, scores, -1.0).max(axis=2)
     result = np.full((len(maps), len(bank.names)), -1.0)
-    for kind in range(len(bank.names)):
-        result[:, kind] = best[:, bank.owners == kind].max(axis=1)
+    for start in range(0, len(maps), BLOCK):
+        spectra = spectrum(maps[start : start + BLOCK]).transpose(2, 0, 1)
+        # Multiplied with the stacked real and imaginary parts of a drawing, these give those of the product of the one
+        # spectrum with the other's conjugate.
+        for_real = np.concatenate([spectra.real, spectra.imag], axis=2)
+        for_imaginary = np.concatenate([spectra.imag, -spectra.real], axis=2)
+        parts = np.stack([for_real, for_imaginary], axis=1)
+        for group in bank.groups:
+            best = _best_turns(parts, group)
+            rows = result[start : start + BLOCK]
+            rows[:, group.kinds] = np.maximum(rows[:, group.kinds], np.maximum.reduceat(best, group.starts, axis=1))
     return result
+
+
+def _best_turns(parts: FloatArray, group: _Group) -> FloatArray:
+    """The correlations (N, B) of silhouettes with drawings at the best turn.
+
+    Args:
+        parts: (HARMONICS, 2, N, 2 * RINGS) float32.
+        group: B drawings.
+    """
+    harmonics, _, count, rings = parts.shape
+    products = np.matmul(parts.reshape(harmonics, 2 * count, rings), group.spectra)
+    products = products.reshape(harmonics, 2, count, -1).transpose(1, 2, 0, 3)
+    scores = np.abs(np.matmul(group.odd, products[1]))
+    scores += np.matmul(group.even, products[0])
+    return np.asarray(scores.max(axis=1))
