@@ -42,7 +42,7 @@ class Surface:
     def levels(self, width: int, height: int) -> FloatArray:
         """The background's Lab colours over an image of a size: (height, width, 3) float32."""
         columns, rows = min(width, FIT_SIDE), min(height, FIT_SIDE)
-        coarse = (_design(columns, rows) @ self.coefficients).reshape(rows, columns, 3).astype(np.float32)
+        coarse = (_design(columns, rows).T @ self.coefficients).reshape(rows, columns, 3).astype(np.float32)
         return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR))
 
     def deviation(self, lab: FloatArray) -> FloatArray:
@@ -73,39 +73,52 @@ def fit_background(lab: FloatArray) -> Surface:
     height, width = lab.shape[:2]
     scale = min(1.0, FIT_SIDE / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = cv2.resize(lab, size, interpolation=cv2.INTER_NEAREST).reshape(-1, 3).astype(np.float64)
+    small = cv2.resize(lab, size, interpolation=cv2.INTER_NEAREST).reshape(-1, 3).T.astype(np.float64, order="C")
     design = _design(*size)
-    level = _mode(small)
-    scaled = (small - level) / [8.0, 5.0, 5.0]
-    weights = 1 / (1 + (scaled**2).sum(axis=1))
-    coefficients, spread = np.zeros((6, 3)), NOISE_FLOOR
-    ridge = np.diag([0.0, 1, 1, 1, 1, 1]) * 1e-3 * len(small)
+    scaled = (small - _mode(small)[:, None]) / [[8.0], [5.0], [5.0]]
+    weights = 1 / (1 + (scaled * scaled).sum(axis=0))
+    ridge = np.diag([0.0, 1, 1, 1, 1, 1]) * 1e-3 * small.shape[1] + 1e-9 * np.eye(6)
     for _ in range(FIT_ROUNDS):
-        weighted = design * weights[:, None]
-        coefficients = np.linalg.solve(weighted.T @ design + ridge + 1e-9 * np.eye(6), weighted.T @ small)
-        rest = small - design @ coefficients
+        weighted = design * weights
+        coefficients = np.linalg.solve(weighted @ design.T + ridge, weighted @ small.T)
+        rest = small - coefficients.T @ design
         near = weights > 0.2
-        used = np.abs(rest[near]) if near.sum() > 12 else np.abs(rest)
-        spread = np.maximum(1.4826 * np.median(used, axis=0), NOISE_FLOOR)
-        weights = 1 / (1 + (((rest / spread) ** 2).sum(axis=1) / 6.0) ** 2)
-    rest = small - design @ coefficients
-    explained = float((((rest / spread) ** 2).sum(axis=1) < STANDS_OUT**2).mean())
-    return Surface(coefficients, spread, explained)
+        used = np.abs(rest[:, near] if np.count_nonzero(near) > 12 else rest)
+        spread = np.maximum(1.4826 * _medians(used), NOISE_FLOOR)
+        rest /= spread[:, None]
+        squares = (rest * rest).sum(axis=0)
+        weights = 1 / (1 + (squares / 6.0) ** 2)
+    return Surface(coefficients, spread, float((squares < STANDS_OUT**2).mean()))
+
+
+def _medians(values: FloatArray) -> FloatArray:
+    """The median of each row, (rows,); the values are reordered."""
+    count = values.shape[1]
+    middle = ((count - 1) // 2, count // 2)
+    values.partition(middle[1], axis=1)
+    # Of an even number, the lower middle one is the largest of those before the upper.
+    upper = values[:, middle[1]]
+    lower = upper if middle[0] == middle[1] else values[:, : middle[1]].max(axis=1)
+    return np.asarray((lower + upper) / 2)
 
 
 def _mode(values: FloatArray) -> FloatArray:
-    """The fullest cell of a coarse histogram, (3,): the median would fall between background and objects."""
-    cells = np.floor(values / [10.0, 8.0, 8.0]).astype(np.int64) + [0, 20, 20]
-    counts = np.bincount(np.ravel_multi_index(cells.T, (16, 40, 40), mode="clip"))
-    fullest = np.array(np.unravel_index(int(counts.argmax()), (16, 40, 40)))
-    return np.asarray(values[(np.abs(cells - fullest) <= 1).all(axis=1)].mean(axis=0))
+    """The fullest cell of a coarse histogram of (3, N) colours, (3,): the median would fall between it and objects."""
+    cells = np.floor(values / [[10.0], [8.0], [8.0]]).astype(np.int64) + [[0], [20], [20]]
+    flat = np.ravel_multi_index(tuple(cells), _CELLS, mode="clip")
+    fullest = np.array(np.unravel_index(int(np.bincount(flat).argmax()), _CELLS))
+    near = (np.abs(cells - fullest[:, None]) <= 1).all(axis=0)
+    return np.asarray(values[:, near].mean(axis=1))
+
+
+_CELLS = (16, 40, 40)
 
 
 @lru_cache(maxsize=16)
 def _design(width: int, height: int) -> FloatArray:
-    """(width * height, 6) the surface's terms at each pixel, in reading order."""
+    """(6, width * height) the surface's terms at each pixel, in reading order."""
     xs = np.tile((2 * np.arange(width) + 1) / width - 1, height)
     ys = np.repeat((2 * np.arange(height) + 1) / height - 1, width)
-    terms = np.stack([np.ones_like(xs), xs, ys, xs * xs, xs * ys, ys * ys], axis=1)
+    terms = np.stack([np.ones_like(xs), xs, ys, xs * xs, xs * ys, ys * ys])
     terms.flags.writeable = False
     return terms
