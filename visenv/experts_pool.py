@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -90,6 +91,11 @@ class PoolCounters:
     retries: int = 0
     failures: int = 0
 
+    @property
+    def mean_batch(self) -> float:
+        """How many requests a batch held on average; 0 before the first."""
+        return (self.requests - self.duplicates - self.cache_hits) / max(1, self.batches)
+
 
 class ExpertPool:
     """Answers the requests of any number of episodes: without duplicates, from a cache, in batches.
@@ -98,7 +104,8 @@ class ExpertPool:
     also the sample and which of its images it is. A batch that fails is halved until the bad request is alone, which is
     tried again once; one that runs out of memory, but not in halves, makes its expert's batches smaller from then on.
     What still fails is a failure in its own place. Arrays of results are read-only: several episodes get the same.
-    A call of an expert in this process cannot be interrupted: one that hangs hangs its caller.
+    A call of an expert in this process cannot be interrupted: one that hangs hangs its caller. Several threads may ask
+    at the same time.
 
     Args:
         experts: which expert answers which capability.
@@ -110,6 +117,14 @@ class ExpertPool:
         self.counters = PoolCounters()
         self._cache = ResultCache(cache_bytes)
         self._limits: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the lock, which cannot be copied."""
+        return {name: value for name, value in vars(self).items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=threading.Lock())
 
     def check(self, capabilities: Iterable[str]) -> None:
         """Make sure that somebody answers each of some capabilities.
@@ -126,25 +141,41 @@ class ExpertPool:
 
     def answer(self, requests: Sequence[Request]) -> list[Result | ExpertFailure]:
         """Answer requests, in order; whatever fails is a failure in its own place and harms no other."""
-        self.counters.requests += len(requests)
         keys = [self._key(request) for request in requests]
+        answers, wanted = self._known(keys, requests)
+        for capability, group in wanted.items():
+            asked = self._ask(capability, list(group.values()))
+            with self._lock:
+                for key, answer in zip(group, asked, strict=True):
+                    answers[key] = answer
+                    if not isinstance(answer, ExpertFailure):
+                        self._cache.put(key, answer)
+        return [answers[key] for key in keys]
+
+    def _known(
+        self, keys: Sequence[Hashable], requests: Sequence[Request]
+    ) -> tuple[dict[Hashable, Result | ExpertFailure], dict[str, dict[Hashable, Request]]]:
+        """What is remembered, and by capability what is to be asked, once each."""
         answers: dict[Hashable, Result | ExpertFailure] = {}
         wanted: dict[str, dict[Hashable, Request]] = {}
-        for key, request in zip(keys, requests, strict=True):
-            same = wanted.setdefault(request.capability, {})
-            if key in answers or key in same:
-                self.counters.duplicates += 1
-            elif (known := self._cache.get(key)) is not None:
-                self.counters.cache_hits += 1
-                answers[key] = known
-            else:
-                same[key] = request
-        for capability, group in wanted.items():
-            for key, answer in zip(group, self._ask(capability, list(group.values())), strict=True):
-                answers[key] = answer
-                if not isinstance(answer, ExpertFailure):
-                    self._cache.put(key, answer)
-        return [answers[key] for key in keys]
+        with self._lock:
+            self.counters.requests += len(requests)
+            for key, request in zip(keys, requests, strict=True):
+                same = wanted.setdefault(request.capability, {})
+                if key in answers or key in same:
+                    self.counters.duplicates += 1
+                elif (known := self._cache.get(key)) is not None:
+                    self.counters.cache_hits += 1
+                    answers[key] = known
+                else:
+                    same[key] = request
+        return answers, wanted
+
+    def _count(self, *, batches: int = 0, retries: int = 0, failures: int = 0) -> None:
+        with self._lock:
+            self.counters.batches += batches
+            self.counters.retries += retries
+            self.counters.failures += failures
 
     def _key(self, request: Request) -> Hashable:
         expert, view = self.experts.get(request.capability), request.view
@@ -157,7 +188,7 @@ class ExpertPool:
     def _ask(self, capability: str, requests: list[Request]) -> list[Result | ExpertFailure]:
         expert = self.experts.get(capability)
         if expert is None:
-            self.counters.failures += len(requests)
+            self._count(failures=len(requests))
             return [ExpertFailure(capability, f"no expert answers {capability}: pass one in experts=")] * len(requests)
         answers: list[Result | ExpertFailure] = []
         while len(answers) < len(requests):
@@ -167,7 +198,7 @@ class ExpertPool:
 
     def _batch(self, expert: Expert, requests: list[Request], retries: int) -> list[Result | ExpertFailure]:
         """Run one batch; if it fails, halve it until the bad request is alone, and try that one again."""
-        self.counters.batches += 1
+        self._count(batches=1)
         try:
             with boundary(expert.name):
                 results = list(expert.run(requests))
@@ -185,9 +216,9 @@ class ExpertPool:
                     self._limits[expert.name] = min(half, self._limits.get(expert.name, half))
                 return parts
             if retries:
-                self.counters.retries += 1
+                self._count(retries=1)
                 return self._batch(expert, requests, retries - 1)
-            self.counters.failures += 1
+            self._count(failures=1)
             return [ExpertFailure(error.expert, error.message)]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,48 @@ def turn_record(turn: Turn, reward_terms: Mapping[str, float]) -> dict[str, Any]
         "created": list(turn.created),
         "visual_tokens": turn.visual_tokens,
         "reward_terms": dict(reward_terms),
+    }
+
+
+def trajectory_record(
+    index: int,
+    episode: Episode,
+    turns: Sequence[Mapping[str, Any]],
+    reward: float,
+    metrics: Mapping[str, float],
+    *,
+    pictures: Sequence[str] = (),
+    result_pictures: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """A whole episode: one line of ``trajectories.jsonl``.
+
+    Args:
+        index: its number in its run, from 0.
+        episode: after its last turn.
+        turns: from ``turn_record``, each with its ``"pictures"``.
+        reward: the sum over the turns.
+        metrics: its own figures.
+        pictures: files of its inputs.
+        result_pictures: files of the truth and the final result.
+    """
+    return {
+        "episode": index,
+        "sample_id": episode.sample_id,
+        "query": episode.query,
+        "images": [
+            {"name": image.name, "width": image.size[0], "height": image.size[1]}
+            for image in episode.workspace.images.values()
+            if image.maker == "input"
+        ],
+        "pictures": list(pictures),
+        "turns": list(turns),
+        "termination": episode.outcome.termination,
+        "invalid": episode.problem,
+        "reward": round(reward, 10),
+        "metrics": dict(metrics),
+        "outcome": outcome_record(episode.outcome),
+        "truth": truth_record(episode.truth),
+        "result_pictures": dict(result_pictures or {}),
     }
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 
 from visenv.errors import InvalidData
 from visenv.policies.base import Policy
+from visenv.seeding import episode_plans
 from visenv.types import Outcome
 from visenv.wrappers.text import vision_env
 
@@ -52,27 +53,13 @@ def rollout(env: gym.Env[Any, Any], policy: Policy, *, episodes: int, seed: int)
     if seed < 0:
         raise InvalidData(f"Expected a seed of at least 0, but got {seed}.")
     vision = vision_env(env)
-    order_seed, *streams = np.random.SeedSequence(seed).spawn(episodes + 1)
-    order = _order(vision.dataset.size, episodes, np.random.default_rng(order_seed))
-    for index, stream in enumerate(streams):
-        env_seed, policy_seed = stream.spawn(2)
-        options = None if order is None else {"index": order[index]}
-        env.reset(seed=int(env_seed.generate_state(1)[0]), options=options)
-        policy.reset(vision, policy_seed)
+    for plan in islice(episode_plans(vision.dataset.size, seed), episodes):
+        env.reset(seed=plan.env_seed, options=None if plan.sample is None else {"index": plan.sample})
+        policy.reset(vision, plan.policy_seed)
         reward, ended = 0.0, False
         while not ended:
             _, paid, terminated, truncated, _ = env.step(policy.act(vision.episode))
             reward += float(paid)
             ended = terminated or truncated
         episode = vision.episode
-        yield Finished(index, episode.sample_id, episode.query, reward, episode.outcome, vision.metrics())
-
-
-def _order(size: int | None, episodes: int, rng: np.random.Generator) -> list[int] | None:
-    """Which samples to ask for; None where there is no end to them."""
-    if size is None:
-        return None
-    if size < 1:
-        raise InvalidData("Expected a data set with at least one sample, but this one is empty.")
-    rounds = [rng.permutation(size) for _ in range(-(-episodes // size))]
-    return [int(index) for index in np.concatenate(rounds)[:episodes]]
+        yield Finished(plan.index, episode.sample_id, episode.query, reward, episode.outcome, vision.metrics())

@@ -20,7 +20,7 @@ import gymnasium as gym
 from visenv.env import VisionToolEnv
 from visenv.episode import Episode
 from visenv.errors import InvalidData
-from visenv.records import outcome_record, truth_record, turn_record
+from visenv.records import trajectory_record, turn_record
 from visenv.registration import Entry
 from visenv.workspace import Picture
 from visenv.wrappers.snapshots import RESULT_SIDE, encode, final_snapshot, truth_snapshot, turn_snapshots
@@ -127,25 +127,15 @@ class RunRecorder:
             What was written.
         """
         episode, metrics = env.episode, env.metrics()
-        record = {
-            "episode": self.summary.episodes,
-            "sample_id": episode.sample_id,
-            "query": episode.query,
-            "images": [
-                {"name": image.name, "width": image.size[0], "height": image.size[1]}
-                for image in episode.workspace.images.values()
-                if image.maker == "input"
-            ],
-            "pictures": self._inputs,
-            "turns": self._turns,
-            "termination": episode.outcome.termination,
-            "invalid": episode.problem,
-            "reward": round(self._reward, 10),
-            "metrics": metrics,
-            "outcome": outcome_record(episode.outcome),
-            "truth": truth_record(episode.truth),
-            "result_pictures": self._result_pictures(episode),
-        }
+        record = trajectory_record(
+            self.summary.episodes,
+            episode,
+            self._turns,
+            self._reward,
+            metrics,
+            pictures=self._inputs,
+            result_pictures=self._result_pictures(episode),
+        )
         self._file.write(plain_json(record) + "\n")
         self._file.flush()
         self.summary.add(env, self._reward)
