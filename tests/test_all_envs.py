@@ -24,8 +24,8 @@ MODES = ("structured", "text", "discrete")
 IDS = sorted(ENVIRONMENTS)
 
 
-def test_the_five_ids_are_registered():
-    names = ("DenseDet", "GRefSeg", "ReasonSeg", "RefCount", "RefSeg")
+def test_the_six_ids_are_registered():
+    names = ("DenseDet", "GRefSeg", "Mixed", "ReasonSeg", "RefCount", "RefSeg")
     assert {f"VisHarness/{name}-v0" for name in names} <= {spec.id for spec in gym.registry.values()}
 
 
@@ -103,7 +103,7 @@ def test_many_random_actions(env_id, mode):
 
 def play_at_random(env_id, mode, steps, seed):
     """With a stub expert and few scenes: it is the core that is tried."""
-    scenes = FewSamples(gym.make(env_id).unwrapped.dataset, 4)
+    scenes = FewSamples(gym.make(env_id).unwrapped.dataset, 5)
     env = gym.make(
         env_id,
         dataset=scenes,
@@ -137,6 +137,8 @@ def test_an_episode_pays_what_the_published_reward_says(env_id, step_cost):
     env.action_space.seed(0)
     for index in range(8):
         env.reset(options={"index": index})
+        if env.task == "densedet":
+            continue  # Nothing is published for it.
         plan = [np.zeros(6, int), np.array([5, 0, 0, 0, 0, 0])] if index % 3 else []
         total, terminated = 0.0, False
         while not terminated:

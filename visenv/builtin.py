@@ -13,6 +13,7 @@ ENVIRONMENTS = {
     "VisHarness/RefSeg-v0": "visenv.envs.refseg:RefSegEnv",
     "VisHarness/DenseDet-v0": "visenv.envs.densedet:DenseDetEnv",
     "VisHarness/RefCount-v0": "visenv.envs.refcount:RefCountEnv",
+    "VisHarness/Mixed-v0": "visenv.envs.mixed:MixedEnv",
 }
 """Environment id to entry point."""
 
@@ -30,10 +31,23 @@ def register_all() -> None:
             )
         gym.register(id=name, entry_point=entry_point, vector_entry_point=entry_point.replace("Env", "VectorEnv"))
 
+    segmentation = ("reasonseg", "grefseg", "refseg")
     datasets.register("scenes", "visenv.datasets.scenes:make", summary="generated scenes, infinite for training")
-    datasets.register("photos", "visenv.datasets.photos:make", summary="annotated photographs that other packages ship")
-    datasets.register("reasonseg", "visenv.datasets.reasonseg:make", summary="ReasonSeg from a folder: reasonseg:PATH")
-    datasets.register("rec8k", "visenv.datasets.rec8k:make", summary="REC-8K from a folder: rec8k:PATH")
+    datasets.register(
+        "photos",
+        "visenv.datasets.photos:make",
+        summary="annotated photographs that other packages ship",
+        families=(*segmentation, "refcount"),
+    )
+    datasets.register(
+        "reasonseg",
+        "visenv.datasets.reasonseg:make",
+        summary="ReasonSeg from a folder: reasonseg:PATH",
+        families=segmentation,
+    )
+    datasets.register(
+        "rec8k", "visenv.datasets.rec8k:make", summary="REC-8K from a folder: rec8k:PATH", families=("refcount",)
+    )
 
     experts.register("classical", "visenv.experts.classical:make", summary="computer vision on the CPU, no weights")
     experts.register(

@@ -205,6 +205,16 @@ class VisionToolEnv(gym.Env[Observation, Any]):
         return self._episode
 
     @property
+    def task(self) -> str:
+        """What kind of task the episode at hand is; one of ``visenv.datasets.base.FAMILIES``."""
+        return self.family
+
+    @property
+    def episode_metrics(self) -> tuple[str, ...]:
+        """Entry points of the metrics that the episode at hand is measured by; some or all of ``metric_names``."""
+        return self.metric_names
+
+    @property
     def specs(self) -> list[Any]:
         """The tools' specifications, in the order of the action space."""
         return list(self._specs)
@@ -235,7 +245,7 @@ class VisionToolEnv(gym.Env[Observation, Any]):
         """The episode's own figures: its benchmark's metrics over this one sample, and what it cost."""
         outcome, truth = self.episode.outcome, self.episode.truth
         figures: dict[str, float] = {}
-        for name in self.metric_names:
+        for name in self.episode_metrics:
             metric = Entry(name, name).load()()
             metric.update(outcome, truth)
             figures |= metric.compute()
