@@ -108,7 +108,7 @@ def environments_index() -> str:
             NOTE,
             "# Environments",
             table(["id", "task", "metrics"], rows),
-            "All ids share their spaces, tools and keywords, except that [`VisHarness/Mixed-v0`](mixed.md) adds the task: "
+            "All ids share their spaces, tools and keywords, save for the task of [`Mixed-v0`](mixed.md): "
             "[`VisHarness/ReasonSeg-v0`](reasonseg.md) describes the spaces in full.",
             "## Keywords",
             "Of `gym.make(id, ...)`. Every one has a default.",
