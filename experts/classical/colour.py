@@ -30,6 +30,8 @@ PROTOTYPES: dict[str, tuple[tuple[int, int, int], ...]] = {
 }
 """sRGB prototypes of each colour word."""
 NAMES = tuple(PROTOTYPES)
+CHROMATIC = NAMES.index("white")
+"""How many of the names, the first ones, are of a hue."""
 LIGHTNESS_WEIGHT = 0.5
 SOFTNESS = 9.0
 """Lab units over which the likelihood of a name falls by a factor of e^(1/2)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
@@ -9,7 +10,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from visenv.experts.classical.colour import NAMES, name_probabilities, to_lab
+from visenv.experts.classical.colour import CHROMATIC, NAMES, name_probabilities, to_lab
 from visenv.experts.classical.foreground import SATURATED, STANDS_OUT, Surface
 from visenv.types import BoolArray, FloatArray, IntArray, Pixels
 
@@ -35,6 +36,10 @@ LEAST_HUE_SHARE = 0.06
 """Share of a component that a hue must cover to be an object of its own…"""
 ENOUGH_HUED = 40
 """…or working pixels that are enough, however large the component is."""
+
+NO_HUE = len(NAMES)
+"""Stands for a pixel without a hue where hues are named."""
+_CHROMA_WEIGHTS = np.array([[0, 1, 1]], dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +78,12 @@ def _name_table() -> IntArray:
 
 def colour_names(pixels: Pixels) -> IntArray:
     """Index in ``colour.NAMES`` of each pixel's likeliest colour name: (H, W) uint8."""
-    coarse = (pixels >> 3).astype(np.uint16)
-    return np.asarray(_name_table().ravel().take(coarse[..., 0] << 10 | coarse[..., 1] << 5 | coarse[..., 2]))
+    coarse = pixels >> 3
+    index = coarse[..., 0].astype(np.uint16)
+    for channel in (1, 2):
+        index <<= 5
+        index |= coarse[..., channel]
+    return np.asarray(_name_table().ravel().take(index))
 
 
 def find_regions(lab: FloatArray, names: IntArray, surface: Surface) -> list[Region]:
@@ -89,21 +98,20 @@ def find_regions(lab: FloatArray, names: IntArray, surface: Surface) -> list[Reg
         Regions in reading order of their first pixels.
     """
     deviation = surface.deviation(lab)
-    foreground = (deviation > STANDS_OUT).astype(np.uint8)
-    chroma = np.hypot(lab[..., 1], lab[..., 2])
-    hued = (foreground > 0) & (chroma > SATURATED) & _CHROMATIC[names]
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(foreground, connectivity=4)
+    foreground = deviation > STANDS_OUT
+    chroma = cv2.transform(cv2.multiply(lab, lab), _CHROMA_WEIGHTS)
+    hues = np.where(foreground & (chroma > SATURATED**2) & (names < CHROMATIC), names, NO_HUE)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(foreground.view(np.uint8), connectivity=4)
     regions: list[Region] = []
     for index in range(1, count):
         x, y, w, h, area = stats[index].tolist()
         if area < LEAST_AREA:
             continue
         window = (slice(y, y + h), slice(x, x + w))
-        mask = _without_clutter(labels[window] == index, deviation[window])
-        others = (labels[window] > 0) & (labels[window] != index)
-        mask = _filled(mask, lab[window], others, _around(lab, foreground, (x, y, w, h)))
+        own = labels[window] == index
+        mask = _filled(_without_clutter(own, deviation[window]), own, lab, foreground, (x, y))
         cut = x == 0 or y == 0 or x + w == lab.shape[1] or y + h == lab.shape[0]
-        regions.extend(_part(mask, lab[window], names[window], hued[window] & mask, Corner(x, y, cut)))
+        regions.extend(_part(mask, lab[window], hues[window], Corner(x, y, cut)))
     return regions
 
 
@@ -111,110 +119,146 @@ def _without_clutter(mask: BoolArray, deviation: FloatArray) -> BoolArray:
     """A component without the faint marks on the background that hang on to it."""
     values = deviation[mask]
     upper = 3 * len(values) // 4
-    least = FAINT * float(np.partition(values, upper)[upper])
+    values.partition(upper)
+    least = FAINT * float(values[upper])
     if least <= STANDS_OUT:
         return mask
-    strong = (mask & (deviation > least)).astype(np.uint8)
+    strong = (mask & (deviation > least)).view(np.uint8)
     count, pieces, stats, _ = cv2.connectedComponentsWithStats(strong, connectivity=8)
     kept = stats[:, cv2.CC_STAT_AREA] >= LEAST_AREA // 2
     kept[0] = False
-    return np.asarray(kept[pieces]) if count > 1 and kept.any() else mask
+    return kept[pieces] if kept.any() else mask
 
 
-_CHROMATIC = np.array([name not in ("white", "grey", "black") for name in NAMES])
+def _filled(
+    mask: BoolArray, component: BoolArray, lab: FloatArray, foreground: BoolArray, corner: tuple[int, int]
+) -> BoolArray:
+    """A component with those holes filled that are tiny or do not show the background around it.
 
-
-def _around(lab: FloatArray, foreground: IntArray, box: tuple[int, int, int, int]) -> FloatArray | None:
-    """The mean Lab colour of the background on a margin around a component; None if there is none to be seen."""
-    x, y, w, h = box
-    top, left = max(y - MARGIN, 0), max(x - MARGIN, 0)
-    free = foreground[top : y + h + MARGIN, left : x + w + MARGIN] == 0
-    free[y - top : y - top + h, x - left : x - left + w] = False
-    return lab[top : y + h + MARGIN, left : x + w + MARGIN][free].mean(axis=0) if free.any() else None
-
-
-def _filled(mask: BoolArray, lab: FloatArray, others: BoolArray, level: FloatArray | None) -> BoolArray:
-    """A component with those holes filled that are tiny or do not show the background around it."""
-    outside = np.pad(~mask, 1, constant_values=True).astype(np.uint8)
+    Args:
+        mask: (h, w) what is kept of the component.
+        component: (h, w) all of it.
+        lab: (H, W, 3) of the image.
+        foreground: (H, W) of the image.
+        corner: x and y of the component's box.
+    """
+    outside = cv2.copyMakeBorder((~mask).view(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1)
     count, pieces, stats, _ = cv2.connectedComponentsWithStats(outside, connectivity=4)
     if count <= 2:
         return mask
-    pieces = pieces[1:-1, 1:-1]
+    h, w = mask.shape
+    level = _around(lab, foreground, (*corner, w, h))
     filled = mask.copy()
-    area = int(mask.sum())
+    area = np.count_nonzero(mask)
     for index in range(2, count):
-        hole = pieces == index
-        if others[hole].mean() > HOLE_HOLDS:
+        left, top, width, height, size = stats[index].tolist()
+        hole = pieces[top : top + height, left : left + width] == index
+        inside = (slice(top - 1, top - 1 + height), slice(left - 1, left - 1 + width))
+        window = tuple(slice(part.start + at, part.stop + at) for part, at in zip(inside, corner[::-1], strict=True))
+        others = foreground[window] & ~component[inside] & hole
+        if np.count_nonzero(others) > HOLE_HOLDS * size:
             continue
-        shows_background = level is not None and np.linalg.norm(lab[hole].mean(axis=0) - level) < HOLE_CONTRAST
-        if not shows_background or stats[index, cv2.CC_STAT_AREA] < TINY_HOLE * area:
-            filled |= hole
+        if size >= TINY_HOLE * area and level is not None:
+            shown = np.array(cv2.mean(lab[window], hole.view(np.uint8))[:3])
+            if np.linalg.norm(shown - level) < HOLE_CONTRAST:
+                continue
+        filled[inside] |= hole
     return filled
 
 
-def _part(mask: BoolArray, lab: FloatArray, names: IntArray, hued: BoolArray, corner: Corner) -> list[Region]:
-    """The regions of one connected component."""
-    names = _joined_hues(lab, names, hued)
-    hues = _object_hues(names, hued, int(mask.sum()))
-    if len(hues) <= 1:
-        hue = hues[0] if hues else -1
-        return [Region(mask, corner.x, corner.y, hue, hued & (names == hue), corner.cut)]
+def _around(lab: FloatArray, foreground: BoolArray, box: tuple[int, int, int, int]) -> FloatArray | None:
+    """The mean Lab colour of the background on a margin around a component; None if there is none to be seen."""
+    x, y, w, h = box
+    top, left = max(y - MARGIN, 0), max(x - MARGIN, 0)
+    window = (slice(top, y + h + MARGIN), slice(left, x + w + MARGIN))
+    free = ~foreground[window]
+    free[y - top : y - top + h, x - left : x - left + w] = False
+    return np.array(cv2.mean(lab[window], free.view(np.uint8))[:3]) if free.any() else None
+
+
+def _part(mask: BoolArray, lab: FloatArray, hues: IntArray, corner: Corner) -> list[Region]:
+    """The regions of one connected component.
+
+    Args:
+        mask: (h, w) of the component.
+        lab: (h, w, 3) of its box.
+        hues: (h, w) names of the pixels that have a hue, elsewhere ``NO_HUE``.
+        corner: where the box lies.
+    """
+    hues, counts = _joined_hues(lab, np.where(mask, hues, NO_HUE))
+    named = _object_hues(hues, counts, np.count_nonzero(mask))
+    if len(named) <= 1:
+        hue = named[0] if named else -1
+        return [Region(mask, corner.x, corner.y, hue, hues == hue, corner.cut)]
     markers = np.zeros(mask.shape, dtype=np.uint8)
-    for hue in hues:
-        seed = (hued & (names == hue)).astype(np.uint8)
-        _, pieces, stats, _ = cv2.connectedComponentsWithStats(seed, connectivity=8)
+    for hue in named:
+        _, pieces, stats, _ = cv2.connectedComponentsWithStats((hues == hue).view(np.uint8), connectivity=8)
         kept = stats[:, cv2.CC_STAT_AREA] >= LEAST_SEED
         kept[0] = False
         markers[kept[pieces]] = hue + 1
     owners = nearest_marker(markers) if markers.any() else markers
     regions = []
-    for hue in hues:
-        own = ((owners == hue + 1) & mask).astype(np.uint8)
+    for hue in named:
+        own = ((owners == hue + 1) & mask).view(np.uint8)
         count, pieces, stats, _ = cv2.connectedComponentsWithStats(own, connectivity=8)
         for piece in range(1, count):
             x, y, w, h, area = stats[piece].tolist()
             window = (slice(y, y + h), slice(x, x + w))
             part = pieces[window] == piece
             seeds = part & (markers[window] == hue + 1)
-            if area >= LEAST_AREA and seeds.sum() >= LEAST_SEED:
+            if area >= LEAST_AREA and np.count_nonzero(seeds) >= LEAST_SEED:
                 regions.append(Region(part, corner.x + x, corner.y + y, hue, seeds, True))
     return regions
 
 
-def _object_hues(names: IntArray, hued: BoolArray, area: int) -> list[int]:
+def _object_hues(hues: IntArray, counts: IntArray, area: int) -> list[int]:
     """The hues that a component's objects are named by: the commonest, and others that are more than a fringe."""
-    counts = np.bincount(names[hued], minlength=len(NAMES))
-    least = np.clip(LEAST_HUE_SHARE * area, LEAST_AREA // 2, ENOUGH_HUED)
-    strong = np.flatnonzero(counts >= least).tolist()
+    least = min(max(LEAST_HUE_SHARE * area, LEAST_AREA // 2), ENOUGH_HUED)
     commonest = int(counts.argmax())
-    return [hue for hue in strong if hue == commonest or _is_compact(hued & (names == hue))]
+    return [hue for hue in np.flatnonzero(counts >= least).tolist() if hue == commonest or _is_compact(hues == hue)]
 
 
 def _is_compact(pixels: BoolArray) -> bool:
     """Whether some pixels are more than a fringe: a few have all four neighbours among them."""
-    inner = cv2.erode(np.pad(pixels, 1).astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3)))
-    return int(inner.sum()) >= COMPACT
+    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    inner = cv2.erode(pixels.view(np.uint8), cross, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    return cv2.countNonZero(inner) >= COMPACT
 
 
-def _joined_hues(lab: FloatArray, names: IntArray, hued: BoolArray) -> IntArray:
-    """Names with those of nearly one hue angle made one, the commonest: a shade is often named like another colour."""
-    counts = np.bincount(names[hued], minlength=len(NAMES))
-    order = [int(name) for name in np.argsort(-counts, kind="stable") if counts[name] > 0]
-    means = {name: lab[hued & (names == name)][:, 1:].mean(axis=0) for name in order}
-    angles = {name: float(np.degrees(np.arctan2(mean[1], mean[0]))) for name, mean in means.items()}
-    table = np.arange(len(NAMES), dtype=names.dtype)
+def _joined_hues(lab: FloatArray, hues: IntArray) -> tuple[IntArray, IntArray]:
+    """Hues with those of nearly one angle made one, the commonest: a shade is often named like another colour.
+
+    Args:
+        lab: (h, w, 3) Lab colours.
+        hues: (h, w) names, ``NO_HUE`` where there is none.
+
+    Returns:
+        The joined hues, and (12,) how often each occurs.
+    """
+    counts = np.bincount(hues.ravel(), minlength=NO_HUE + 1)[:NO_HUE]
+    order = [name for name in np.argsort(-counts, kind="stable").tolist() if counts[name] > 0]
+    if len(order) <= 1:
+        return hues, counts
+    angles = []
+    for name in order:
+        _, a, b, _ = cv2.mean(lab, (hues == name).view(np.uint8))
+        angles.append(math.degrees(math.atan2(b, a)))
+    table = np.arange(NO_HUE + 1, dtype=np.uint8)
     for rank, name in enumerate(order):
-        for larger in order[:rank]:
-            if table[larger] == larger and abs((angles[name] - angles[larger] + 180) % 360 - 180) < SAME_HUE:
+        for larger, angle in zip(order[:rank], angles, strict=False):
+            if table[larger] == larger and abs((angles[rank] - angle + 180) % 360 - 180) < SAME_HUE:
                 table[name] = larger
+                counts[larger] += counts[name]
+                counts[name] = 0
                 break
-    return np.asarray(table[names])
+    return table[hues], counts
 
 
 def nearest_marker(markers: IntArray) -> IntArray:
     """Each pixel's nearest marker: (H, W) of values above 0, from an image that is 0 where there is none."""
-    free = (markers == 0).astype(np.uint8)
-    _, nearest = cv2.distanceTransformWithLabels(free, cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL)
+    free = markers == 0
+    _, nearest = cv2.distanceTransformWithLabels(free.view(np.uint8), cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL)
+    found = ~free
     table = np.zeros(int(nearest.max()) + 1, dtype=markers.dtype)
-    table[nearest[free == 0]] = markers[free == 0]
+    table[nearest[found]] = markers[found]
     return np.asarray(table[nearest])
