@@ -42,6 +42,14 @@ def to_lab(pixels: Pixels) -> FloatArray:
     return np.asarray(cv2.cvtColor(pixels.astype(np.float32) / 255, cv2.COLOR_RGB2Lab))
 
 
+def squared_chroma(lab: FloatArray) -> FloatArray:
+    """How far (H, W, 3) Lab colours are from grey, squared: (H, W)."""
+    return np.asarray(cv2.transform(cv2.multiply(lab, lab), _A_AND_B))
+
+
+_A_AND_B = np.array([[0, 1, 1]], dtype=np.float32)
+
+
 @cache
 def _prototypes() -> tuple[FloatArray, tuple[int, ...]]:
     rgb = np.array([[value for values in PROTOTYPES.values() for value in values]], dtype=np.uint8)

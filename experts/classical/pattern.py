@@ -7,9 +7,12 @@ Bigun and Granlund 1987), and of dots and checks, dots leave more of the ground 
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 
+from visenv.experts.classical.colour import squared_chroma
 from visenv.experts.classical.regions import Region
 from visenv.types import FloatArray
 
@@ -20,7 +23,7 @@ LEAST_HUED = 60
 """Working pixels of hue below which nothing is said about a pattern."""
 
 
-def pattern_features(region: Region, lab: FloatArray) -> tuple[float, float, int]:
+def pattern_features(region: Region, lab: FloatArray) -> tuple[float, float]:
     """What patterns are told by.
 
     Args:
@@ -28,32 +31,31 @@ def pattern_features(region: Region, lab: FloatArray) -> tuple[float, float, int
         lab: (h, w, 3) Lab colours of its crop.
 
     Returns:
-        Share of ink in the closed area of the hue, coherence of its gradients in [0, 1], and number of separate inks.
+        Share of ink in the closed area of the hue, and coherence of the ink's gradients in [0, 1].
     """
-    hued = region.hued.astype(np.uint8)
-    side = max(3, int(round(0.16 * max(hued.shape))) | 1)
-    padded = np.pad(hued, side)
+    side = max(3, int(round(0.16 * max(region.hued.shape))) | 1)
+    reach = side // 2
+    padded = cv2.copyMakeBorder(region.hued.view(np.uint8), reach, reach, reach, reach, cv2.BORDER_CONSTANT, value=0)
     closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)))
-    inner = closed[side:-side, side:-side].astype(bool) & region.mask
-    inner = cv2.erode(np.pad(inner.astype(np.uint8), 1), np.ones((3, 3), np.uint8))[1:-1, 1:-1].astype(bool)
-    ink = inner & (np.hypot(lab[..., 1], lab[..., 2]) < INK_CHROMA)
-    total = int(inner.sum())
-    if total == 0:
-        return 0.0, 0.0, 0
-    smooth = cv2.GaussianBlur(np.where(ink, 1.0, 0.0).astype(np.float32), (0, 0), 1.0)
-    gx = cv2.Sobel(smooth, cv2.CV_32F, 1, 0)[inner]
-    gy = cv2.Sobel(smooth, cv2.CV_32F, 0, 1)[inner]
-    xx, yy, xy = float((gx * gx).sum()), float((gy * gy).sum()), float((gx * gy).sum())
-    coherence = float(np.hypot(xx - yy, 2 * xy) / max(xx + yy, 1e-9))
-    count, _, stats, _ = cv2.connectedComponentsWithStats(ink.astype(np.uint8), connectivity=8)
-    return float(ink.sum()) / total, coherence, int((stats[1:count, cv2.CC_STAT_AREA] >= 3).sum())
+    inner = closed[reach:-reach, reach:-reach] & region.mask.view(np.uint8)
+    inner = cv2.erode(inner, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    ink = inner & (squared_chroma(lab) < INK_CHROMA**2).view(np.uint8)
+    inked = cv2.countNonZero(ink)
+    if inked == 0:
+        return 0.0, 0.0
+    smooth = cv2.GaussianBlur(ink.astype(np.float32), (0, 0), 1.0)
+    seen = inner.view(bool)
+    gx = cv2.Sobel(smooth, cv2.CV_32F, 1, 0)[seen]
+    gy = cv2.Sobel(smooth, cv2.CV_32F, 0, 1)[seen]
+    xx, yy, xy = float(gx @ gx), float(gy @ gy), float(gx @ gy)
+    return inked / cv2.countNonZero(inner), math.hypot(xx - yy, 2 * xy) / max(xx + yy, 1e-9)
 
 
 def pattern_probabilities(region: Region, lab: FloatArray) -> dict[str, float]:
     """Probability of each pattern."""
-    if region.hue < 0 or int(region.hued.sum()) < LEAST_HUED:
+    if region.hue < 0 or np.count_nonzero(region.hued) < LEAST_HUED:
         return {"plain": 0.7, "striped": 0.1, "dotted": 0.1, "checked": 0.1}
-    share, coherence, _ = pattern_features(region, lab)
+    share, coherence = pattern_features(region, lab)
     patterned = _logistic((share - 0.15) / 0.03)
     striped = _logistic((coherence - 0.4) / 0.06)
     checked = _logistic((share - 0.36) / 0.03)
@@ -66,4 +68,4 @@ def pattern_probabilities(region: Region, lab: FloatArray) -> dict[str, float]:
 
 
 def _logistic(value: float) -> float:
-    return float(1 / (1 + np.exp(-np.clip(value, -50, 50))))
+    return 1 / (1 + math.exp(-min(max(value, -50.0), 50.0)))

@@ -140,11 +140,10 @@ def _kinds(judged: Judged, names: tuple[str, ...]) -> dict[str, float]:
 
 
 def _colours(region: Region, names: IntArray) -> dict[str, float]:
-    """Probabilities of colour names: the shares of its hue's pixels, or of all its pixels if it has no hue."""
-    seen = region.hued if region.hue >= 0 else region.mask
-    counts = np.bincount(names[seen].ravel(), minlength=len(NAMES)).astype(float)
+    """Probabilities of colour names: its hue's, or the shares of its pixels if it has no hue."""
     if region.hue >= 0:
         return {NAMES[region.hue]: 1.0}
+    counts = np.bincount(names[region.mask], minlength=len(NAMES))
     shares = counts / max(counts.sum(), 1)
     return {NAMES[index]: float(shares[index]) for index in np.flatnonzero(shares > 0.02)}
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from visenv.experts.classical.colour import CHROMATIC, NAMES, name_probabilities, to_lab
+from visenv.experts.classical.colour import CHROMATIC, NAMES, name_probabilities, squared_chroma, to_lab
 from visenv.experts.classical.foreground import SATURATED, STANDS_OUT, Surface
 from visenv.types import BoolArray, FloatArray, IntArray, Pixels
 
@@ -39,7 +39,6 @@ ENOUGH_HUED = 40
 
 NO_HUE = len(NAMES)
 """Stands for a pixel without a hue where hues are named."""
-_CHROMA_WEIGHTS = np.array([[0, 1, 1]], dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,12 +77,11 @@ def _name_table() -> IntArray:
 
 def colour_names(pixels: Pixels) -> IntArray:
     """Index in ``colour.NAMES`` of each pixel's likeliest colour name: (H, W) uint8."""
-    coarse = pixels >> 3
-    index = coarse[..., 0].astype(np.uint16)
-    for channel in (1, 2):
-        index <<= 5
-        index |= coarse[..., channel]
+    index = cv2.transform((pixels >> 3).astype(np.uint16), _PLACES)
     return np.asarray(_name_table().ravel().take(index))
+
+
+_PLACES = np.array([[1 << 10, 1 << 5, 1]], dtype=np.float32)
 
 
 def find_regions(lab: FloatArray, names: IntArray, surface: Surface) -> list[Region]:
@@ -99,20 +97,25 @@ def find_regions(lab: FloatArray, names: IntArray, surface: Surface) -> list[Reg
     """
     deviation = surface.deviation(lab)
     foreground = deviation > STANDS_OUT
-    chroma = cv2.transform(cv2.multiply(lab, lab), _CHROMA_WEIGHTS)
-    hues = np.where(foreground & (chroma > SATURATED**2) & (names < CHROMATIC), names, NO_HUE)
+    hued = foreground & (squared_chroma(lab) > SATURATED**2) & (names < CHROMATIC)
+    hues = _where(hued, names)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(foreground.view(np.uint8), connectivity=4)
     regions: list[Region] = []
-    for index in range(1, count):
-        x, y, w, h, area = stats[index].tolist()
-        if area < LEAST_AREA:
-            continue
+    for index in (1 + np.flatnonzero(stats[1:count, cv2.CC_STAT_AREA] >= LEAST_AREA)).tolist():
+        x, y, w, h, _ = stats[index].tolist()
         window = (slice(y, y + h), slice(x, x + w))
         own = labels[window] == index
         mask = _filled(_without_clutter(own, deviation[window]), own, lab, foreground, (x, y))
         cut = x == 0 or y == 0 or x + w == lab.shape[1] or y + h == lab.shape[0]
         regions.extend(_part(mask, lab[window], hues[window], Corner(x, y, cut)))
     return regions
+
+
+def _where(mask: BoolArray, hues: IntArray) -> IntArray:
+    """The hues of a mask's pixels, and ``NO_HUE`` elsewhere."""
+    result = np.full(hues.shape, NO_HUE, dtype=np.uint8)
+    np.copyto(result, hues, where=mask)
+    return result
 
 
 def _without_clutter(mask: BoolArray, deviation: FloatArray) -> BoolArray:
@@ -185,7 +188,7 @@ def _part(mask: BoolArray, lab: FloatArray, hues: IntArray, corner: Corner) -> l
         hues: (h, w) names of the pixels that have a hue, elsewhere ``NO_HUE``.
         corner: where the box lies.
     """
-    hues, counts = _joined_hues(lab, np.where(mask, hues, NO_HUE))
+    hues, counts = _joined_hues(lab, _where(mask, hues))
     named = _object_hues(hues, counts, np.count_nonzero(mask))
     if len(named) <= 1:
         hue = named[0] if named else -1

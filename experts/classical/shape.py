@@ -10,6 +10,7 @@ turns are needed that matrix products are several times as fast as fast Fourier 
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import resources
@@ -91,20 +92,27 @@ def polar_map(mask: BoolArray) -> FloatArray:
     Returns:
         (RINGS, ANGLES) float32 in [0, 1].
     """
-    filled = mask.astype(np.uint8)
+    filled = mask.view(np.uint8)
     moments = cv2.moments(filled, binaryImage=True)
     area = moments["m00"]
-    centre = np.array([moments["m10"], moments["m01"]]) / area
-    radius = float(np.sqrt(area / np.pi)) * REACH
+    radius = math.sqrt(area / math.pi) * REACH
+    smoothing = max(radius / RINGS / 2.5, 0.3)
+    pad = math.ceil(3 * smoothing)
+    padded = cv2.copyMakeBorder(filled, pad, pad, pad, pad, cv2.BORDER_CONSTANT, value=0)
+    soft = cv2.GaussianBlur(padded.astype(np.float32), (0, 0), smoothing)
+    columns, rows = _rings()
+    map_x = (moments["m10"] / area + pad + radius * columns).astype(np.float32)
+    map_y = (moments["m01"] / area + pad + radius * rows).astype(np.float32)
+    return np.asarray(cv2.remap(soft, map_x, map_y, cv2.INTER_LINEAR, borderValue=0.0))
+
+
+@cache
+def _rings() -> tuple[FloatArray, FloatArray]:
+    """The columns and rows of the samples on rings of radius up to 1 around the origin, each (RINGS, ANGLES)."""
     angles = np.arange(ANGLES) * (2 * np.pi / ANGLES)
     # Rings are closer together outside of the middle, where silhouettes differ: the square root spreads area evenly.
-    radii = np.sqrt((np.arange(RINGS) + 0.5) / RINGS) * radius
-    smoothing = max(radius / RINGS / 2.5, 0.3)
-    pad = int(np.ceil(3 * smoothing))
-    soft = cv2.GaussianBlur(np.pad(filled, pad).astype(np.float32), (0, 0), smoothing)
-    map_x = (centre[0] + pad + radii[:, None] * np.cos(angles)).astype(np.float32)
-    map_y = (centre[1] + pad + radii[:, None] * np.sin(angles)).astype(np.float32)
-    return np.asarray(cv2.remap(soft, map_x, map_y, cv2.INTER_LINEAR, borderValue=0.0))
+    radii = np.sqrt((np.arange(RINGS) + 0.5) / RINGS)[:, None]
+    return radii * np.cos(angles), radii * np.sin(angles)
 
 
 def spectrum(maps: FloatArray) -> FloatArray:
