@@ -170,6 +170,8 @@ def _enlarge(region: Region, box: tuple[int, int, int, int], scale: tuple[float,
     x0, y0, x1, y1 = box
     xs = ((np.arange(x0, x1) + 0.5) / scale[0] - 0.5 - region.x).astype(np.float32)
     ys = ((np.arange(y0, y1) + 0.5) / scale[1] - 0.5 - region.y).astype(np.float32)
-    map_x, map_y = np.meshgrid(xs, ys)
+    map_x, map_y = np.empty((2, y1 - y0, x1 - x0), dtype=np.float32)
+    map_x[:] = xs
+    map_y[:] = ys[:, None]
     soft = cv2.remap(region.mask.astype(np.float32), map_x, map_y, cv2.INTER_LINEAR, borderValue=0.0)
     return np.asarray(soft > 0.5)

@@ -77,7 +77,7 @@ def _name_table() -> IntArray:
 
 def colour_names(pixels: Pixels) -> IntArray:
     """Index in ``colour.NAMES`` of each pixel's likeliest colour name: (H, W) uint8."""
-    index = cv2.transform((pixels >> 3).astype(np.uint16), _PLACES)
+    index = np.asarray(cv2.transform((pixels >> 3).astype(np.uint16), _PLACES), dtype=np.uint16)
     return np.asarray(_name_table().ravel().take(index))
 
 
@@ -189,7 +189,7 @@ def _part(mask: BoolArray, lab: FloatArray, hues: IntArray, corner: Corner) -> l
         corner: where the box lies.
     """
     hues, counts = _joined_hues(lab, _where(mask, hues))
-    named = _object_hues(hues, counts, np.count_nonzero(mask))
+    named = _object_hues(hues, counts, int(np.count_nonzero(mask)))
     if len(named) <= 1:
         hue = named[0] if named else -1
         return [Region(mask, corner.x, corner.y, hue, hues == hue, corner.cut)]
