@@ -190,6 +190,10 @@ class Expert(Protocol):
     per_sample: bool
     """Whether results depend on the sample besides the pixels (true only of experts with a source of truth)."""
 
-    def run(self, requests: Sequence[Request]) -> Sequence[Result]:
-        """Answer a batch; result ``i`` belongs to request ``i``. Any exception fails the whole batch."""
+    def run(self, requests: Sequence[Request]) -> Sequence[Result | ExpertFailure | ExpertError]:
+        """Answer a batch; result ``i`` belongs to request ``i``. Any exception fails the whole batch.
+
+        An expert that works in parts may put, in a result's place, an ``ExpertError``: that request is tried again; or
+        an ``ExpertFailure``: it is not.
+        """
         ...

@@ -15,6 +15,7 @@ from visenv.datasets.making import make_dataset
 from visenv.episode import Episode, EpisodeConfig, Reward, Stepping, StepResult
 from visenv.errors import EpisodeOver, InvalidData
 from visenv.experts_pool import ExpertPool, ExpertsLike, drive, make_experts
+from visenv.experts_workers import WorkerExpert, in_workers
 from visenv.images import letterbox
 from visenv.memory import MemoryPolicy, memory_policy, token_rule
 from visenv.observation import Observation, empty_observation, observe, phrase_tokens
@@ -43,6 +44,9 @@ class VisionToolEnv(gym.Env[Observation, Any]):
         difficulty: 0 to 3, of generated data.
         experts: the models behind the tools: ``"classical"``, ``"oracle"``, ``"noisy"``, experts, or a mapping from
             capability to any of these.
+        expert_workers: how many processes run the experts; 0 to run them in this one. ``close`` ends them.
+        expert_timeout: seconds that a process may take for its part of a batch of requests; what takes longer fails and
+            ends its episode as invalid, and no other. None for no limit. It needs ``expert_workers``.
         toolset: a tool set's name, or tools.
         reward: a reward's name, or an object with ``turn`` and ``final``.
         max_turns: after which the episode ends.
@@ -83,6 +87,8 @@ class VisionToolEnv(gym.Env[Observation, Any]):
         dialect: str = "qwen3_vl",
         vlm: str = "qwen3_vl",
         render_mode: str | None = None,
+        expert_workers: int = 0,
+        expert_timeout: float | None = None,
     ) -> None:
         _one_of("action_mode", action_mode, ACTION_MODES)
         _one_of("obs", obs, OBSERVATIONS)
@@ -97,7 +103,11 @@ class VisionToolEnv(gym.Env[Observation, Any]):
             tokens=token_rule(vlm),
             dialect=dialect,
         )
-        self.pool = ExpertPool(make_experts(experts, self.dataset.find))
+        given = make_experts(experts, self.dataset.find)
+        self.pool = ExpertPool(in_workers(given, expert_workers, expert_timeout))
+        used = self.pool.experts.values()
+        self._workers = [each for each in used if isinstance(each, WorkerExpert) and each not in given.values()]
+        """Those that this environment has brought into other processes, and ends there."""
         self.pool.check(capability for tool in self.config.tools.values() for capability in tool.spec.asks)
         self.action_mode = action_mode
         self.render_mode = render_mode
@@ -190,6 +200,11 @@ class VisionToolEnv(gym.Env[Observation, Any]):
         if self.render_mode != "rgb_array":
             return None
         return letterbox(self.episode.newest_picture().pixels, RENDER_SIDE)[0]
+
+    def close(self) -> None:
+        """End the processes of the experts; a later step starts them again."""
+        for expert in self._workers:
+            expert.close()
 
     # --- beyond Gymnasium ---------------------------------------------------------------------------------------------
 

@@ -103,7 +103,9 @@ class ExpertPool:
     Requests are the same if expert, fingerprint, pixels and arguments are, and for experts that are keyed by the sample
     also the sample and which of its images it is. A batch that fails is halved until the bad request is alone, which is
     tried again once; one that runs out of memory, but not in halves, makes its expert's batches smaller from then on.
-    What still fails is a failure in its own place. Arrays of results are read-only: several episodes get the same.
+    What still fails is a failure in its own place. An expert that works in parts may put, in the place of a result, an
+    ``ExpertError``, and only those requests are tried again; or an ``ExpertFailure``, where it has tried all itself.
+    Arrays of results are read-only: several episodes get the same.
     A call of an expert in this process cannot be interrupted: one that hangs hangs its caller. Several threads may ask
     at the same time.
 
@@ -197,29 +199,55 @@ class ExpertPool:
         return answers
 
     def _batch(self, expert: Expert, requests: list[Request], retries: int) -> list[Result | ExpertFailure]:
-        """Run one batch; if it fails, halve it until the bad request is alone, and try that one again."""
+        """Run one batch; halve what failed of it until the bad request is alone, and try that one again."""
         self._count(batches=1)
-        try:
-            with boundary(expert.name):
-                results = list(expert.run(requests))
-                if len(results) != len(requests):
-                    raise InvalidData(f"expected {len(requests)} results, but got {len(results)}")
-                for request, result in zip(requests, results, strict=True):
-                    check_result(request, result)
-                return [_read_only(result) for result in results]
-        except ExpertError as error:
-            if len(requests) > 1:
-                half = len(requests) // 2
-                parts = self._batch(expert, requests[:half], retries) + self._batch(expert, requests[half:], retries)
-                # One request that fits nowhere says nothing about how many others fit together.
-                if _out_of_memory(error) and not any(isinstance(part, ExpertFailure) for part in parts):
-                    self._limits[expert.name] = min(half, self._limits.get(expert.name, half))
-                return parts
-            if retries:
-                self._count(retries=1)
-                return self._batch(expert, requests, retries - 1)
-            self._count(failures=1)
-            return [ExpertFailure(error.expert, error.message)]
+        done: dict[int, Result | ExpertFailure] = {}
+        errors: dict[int, ExpertError] = {}
+        for place, answer in enumerate(_run(expert, requests)):
+            if isinstance(answer, ExpertError):
+                errors[place] = answer
+            else:
+                done[place] = answer
+        self._count(failures=sum(isinstance(answer, ExpertFailure) for answer in done.values()))
+        if errors:
+            failed = [requests[place] for place in errors]
+            again = self._again(expert, failed, next(iter(errors.values())), len(requests), retries)
+            done |= zip(errors, again, strict=True)
+        return [done[place] for place in range(len(requests))]
+
+    def _again(
+        self, expert: Expert, requests: list[Request], error: ExpertError, batch: int, retries: int
+    ) -> list[Result | ExpertFailure]:
+        """What comes of the requests of a batch that failed."""
+        if batch > 1:
+            half = max(1, len(requests) // 2)
+            halves = [requests[:half], requests[half:]]
+            parts = [answer for part in halves if part for answer in self._batch(expert, part, retries)]
+            # One request that fits nowhere says nothing about how many others fit together.
+            if _out_of_memory(error) and not any(isinstance(part, ExpertFailure) for part in parts):
+                self._limits[expert.name] = min(half, self._limits.get(expert.name, half))
+            return parts
+        if retries:
+            self._count(retries=1)
+            return self._batch(expert, requests, retries - 1)
+        self._count(failures=1)
+        return [ExpertFailure(error.expert, error.message)]
+
+
+def _run(expert: Expert, requests: list[Request]) -> list[Result | ExpertFailure | ExpertError]:
+    """What an expert answers to a batch; if it raises, the same error for each request."""
+    try:
+        with boundary(expert.name):
+            answers: list[Any] = list(expert.run(requests))
+            if len(answers) != len(requests):
+                raise InvalidData(f"expected {len(requests)} results, but got {len(answers)}")
+            for place, (request, answer) in enumerate(zip(requests, answers, strict=True)):
+                if not isinstance(answer, (ExpertFailure, ExpertError)):
+                    check_result(request, answer)
+                    answers[place] = _read_only(answer)
+            return answers
+    except ExpertError as error:
+        return [error] * len(requests)
 
 
 def _read_only(result: Result) -> Result:

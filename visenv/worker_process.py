@@ -1,0 +1,276 @@
+"""One process that runs experts, and how one talks to it: frames over its standard input and output.
+
+The process is a plain ``python -c``: it imports visenv and not the script that started it, so that unguarded scripts,
+``python -c``, standard input and notebooks all work, and it inherits no threads or locks, as a forked one would.
+Experts are sent by cloudpickle, which takes along what is defined in ``__main__``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import pickle
+import queue
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from visenv.capabilities import Expert, ExpertFailure, Request, Result
+from visenv.errors import ExpertError, InvalidData, VisenvError
+
+START_SECONDS = 300.0
+"""How long a process may take to start and to load its experts."""
+GRACE_SECONDS = 2.0
+"""How long a process may take to end after it was told to."""
+_BOOT = "import sys, json; sys.path[:] = json.loads(sys.stdin.buffer.readline()); import visenv.worker_process as w; "
+_COMMAND = _BOOT + "w.serve()"
+
+
+class ProcessLost(VisenvError):
+    """A process died, or was killed because it took too long; the message says which."""
+
+
+class RemoteError(VisenvError):
+    """An expert raised in its process; the message is that of its exception.
+
+    Args:
+        message: the exception's type and text.
+        memory: whether it was a ``MemoryError``.
+    """
+
+    def __init__(self, message: str, memory: bool) -> None:
+        super().__init__(message)
+        self.memory = memory
+
+
+# --- frames -------------------------------------------------------------------------------------------------------
+
+
+def send(stream: io.BufferedWriter, value: object) -> None:
+    """Write one value; the memory of its arrays goes as it lies, without a copy."""
+    buffers: list[pickle.PickleBuffer] = []
+    head = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+    parts = [memoryview(head), *(buffer.raw() for buffer in buffers)]
+    stream.write(struct.pack(f"<I{len(parts)}Q", len(parts), *(part.nbytes for part in parts)))
+    for part in parts:
+        stream.write(part)
+    stream.flush()
+
+
+def receive(stream: io.BufferedReader) -> Any:
+    """Read one value.
+
+    Raises:
+        EOFError: if the other side has gone.
+    """
+    count = struct.unpack("<I", _exactly(stream, 4))[0]
+    sizes = struct.unpack(f"<{count}Q", _exactly(stream, 8 * count))
+    head, *buffers = [_exactly(stream, size) for size in sizes]
+    return pickle.loads(head, buffers=buffers)
+
+
+def _exactly(stream: io.BufferedReader, size: int) -> bytearray:
+    data = bytearray(size)
+    view, read = memoryview(data), 0
+    while read < size:
+        count = stream.readinto(view[read:])
+        if not count:
+            raise EOFError
+        read += count
+    return data
+
+
+# --- the side that asks -------------------------------------------------------------------------------------------
+
+
+class WorkerProcess:
+    """A process that holds experts and answers one batch at a time.
+
+    Args:
+        experts: a list of experts, pickled by cloudpickle.
+    """
+
+    def __init__(self, experts: bytes) -> None:
+        self._experts = experts
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _COMMAND], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert isinstance(self._process.stdin, io.BufferedWriter)
+        assert isinstance(self._process.stdout, io.BufferedReader)
+        self._input = self._process.stdin
+        self._replies: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        # Replies are read as they come: a process that waits to be read would look like one that is slow.
+        threading.Thread(target=_read_into, args=(self._process.stdout, self._replies), daemon=True).start()
+        self._ready = False
+        with contextlib.suppress(OSError):  # who does not listen is found lost when it is asked
+            self._input.write(json.dumps(sys.path).encode() + b"\n")
+            self._input.flush()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process is there."""
+        return self._process.poll() is None
+
+    def greet(self) -> None:
+        """The first half of becoming ready: hand over the experts, once the process listens.
+
+        Raises:
+            ProcessLost: if it did not start.
+        """
+        if not self._ready:
+            self._reply(START_SECONDS, "start")
+            self._write(self._experts)
+
+    def await_ready(self) -> None:
+        """The second half: wait until the experts are loaded.
+
+        Raises:
+            ProcessLost: if the process died, or did not become ready in time.
+            RemoteError: if the experts could not be loaded there.
+        """
+        if not self._ready:
+            self._reply(START_SECONDS, "load its experts")
+            self._ready = True
+
+    def begin(self, expert: int, requests: Sequence[Request]) -> None:
+        """Ask; ``finish`` gives the answer.
+
+        Raises:
+            ProcessLost: if the process has died.
+        """
+        self._begun = time.monotonic()
+        self._write((expert, requests))
+
+    def finish(self, timeout: float | None) -> list[Result | ExpertFailure | ExpertError]:
+        """The answer to what was asked last.
+
+        Args:
+            timeout: seconds since ``begin`` after which the process is killed; None to wait for ever.
+
+        Raises:
+            ProcessLost: if the process died or was killed.
+            RemoteError: if the expert raised.
+        """
+        left = None if timeout is None else max(0.0, self._begun + timeout - time.monotonic())
+        return self._reply(left, "answer", timeout)
+
+    def kill(self) -> None:
+        """End the process at once; nothing is left of it."""
+        self._process.kill()
+        self._process.wait()
+        with contextlib.suppress(OSError):  # the output is closed by the thread that reads it
+            self._input.close()
+
+    def stop(self) -> None:
+        """Tell the process to end; ``wait`` waits for it."""
+        with contextlib.suppress(OSError):
+            self._input.close()
+
+    def wait(self) -> None:
+        """Wait until a process that was told to end has ended; kill it if it takes long."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(GRACE_SECONDS)
+        self.kill()
+
+    def _write(self, value: object) -> None:
+        try:
+            send(self._input, value)
+        except OSError:
+            raise self._lost() from None
+
+    def _reply(self, seconds: float | None, what: str, limit: float | None = None) -> Any:
+        try:
+            kind, value = self._replies.get(timeout=seconds)
+        except queue.Empty:
+            self.kill()
+            raise ProcessLost(f"its process took more than {limit or seconds:g} s to {what}, and was killed") from None
+        if kind == "end":
+            raise self._lost()
+        if kind == "error":
+            raise RemoteError(*value)
+        return value
+
+    def _lost(self) -> ProcessLost:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(1.0)
+        code = self._process.poll()
+        self.kill()
+        return ProcessLost(f"its process died{'' if code is None else f' (exit code {code})'}")
+
+
+def _read_into(stream: io.BufferedReader, replies: queue.SimpleQueue[Any]) -> None:
+    """Read replies until there are no more."""
+    with stream:
+        while True:
+            try:
+                replies.put(receive(stream))
+            except (EOFError, OSError):
+                return replies.put(("end", None))
+            except Exception as error:
+                replies.put(("error", (f"its reply cannot be read: {type(error).__name__}: {error}", False)))
+
+
+# --- the side that answers ----------------------------------------------------------------------------------------
+
+
+def serve() -> None:
+    """Be the process: load experts, and answer until nobody asks any more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
+    replies, requests = _claim_streams()
+    inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(requests, inbox), daemon=True).start()
+    send(replies, ("up", None))
+    import cv2
+
+    cv2.setNumThreads(1)  # its threads wait spinning for each other, which costs the other processes their time
+    try:
+        experts: list[Expert] = pickle.loads(inbox.get())
+    except Exception as error:
+        send(replies, ("error", (f"cannot be loaded in another process: {type(error).__name__}: {error}", False)))
+        return
+    send(replies, ("ready", None))
+    while (asked := inbox.get()) is not None:
+        send(replies, _answer(experts[asked[0]], asked[1]))
+
+
+def _answer(expert: Expert, requests: Sequence[Request]) -> tuple[str, Any]:
+    """What ``WorkerProcess.finish`` is told; each capability is a batch of its own."""
+    results: dict[int, Result | ExpertFailure | ExpertError] = {}
+    try:
+        groups: dict[str, list[int]] = {}
+        for place, request in enumerate(requests):
+            groups.setdefault(request.capability, []).append(place)
+        for places in groups.values():
+            answered = list(expert.run([requests[place] for place in places]))
+            if len(answered) != len(places):
+                raise InvalidData(f"expected {len(places)} results, but got {len(answered)}")
+            results |= zip(places, answered, strict=True)
+        return "results", [results[place] for place in range(len(requests))]
+    except Exception as error:
+        return "error", (f"{type(error).__name__}: {error}", isinstance(error, MemoryError))
+
+
+def _claim_streams() -> tuple[io.BufferedWriter, io.BufferedReader]:
+    """Where replies go and requests come from; whatever experts print goes to standard error."""
+    replies, requests = os.dup(1), os.dup(0)
+    os.dup2(2, 1)
+    with open(os.devnull, "rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
+    return open(replies, "wb"), open(requests, "rb")
+
+
+def _listen(requests: io.BufferedReader, inbox: queue.SimpleQueue[Any]) -> None:
+    """Read what is asked; when the asking process has gone, end soon, even in the middle of a batch."""
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            inbox.put(receive(requests))
+    inbox.put(None)
+    time.sleep(GRACE_SECONDS)
+    os._exit(1)
