@@ -1,5 +1,6 @@
 """Several tasks in one environment, and the data set under it."""
 
+import json
 import pickle
 from collections import Counter
 from dataclasses import replace
@@ -10,12 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stubs import BrightExpert, SquareDataset
+from typer.testing import CliRunner
 
 from visenv import registration
+from visenv.cli import app
 from visenv.datasets import photos, reasonseg, rec8k
 from visenv.datasets.base import FAMILIES, Dataset
 from visenv.datasets.mixed import MixedDataset, mix, task_of
 from visenv.errors import DatasetError, InvalidData, UnknownName
+from visenv.policies import make_policy, rollout
+from visenv.wrappers import RecordTrajectories, TextObservation
 
 ANSWER = {"name": "Answer", "arguments": {"text": "nothing there"}}
 
@@ -284,3 +289,92 @@ def test_a_data_set_of_ones_own_has_to_say_its_tasks():
     with pytest.raises(InvalidData, match="a name or a data set"):
         make(dataset=3)
     assert make(dataset=MixedDataset(squares(refseg=2))).reset(seed=0)[1]["task"] == "refseg"
+
+
+# --- runs ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_sums_up_each_task_and_each_figure_where_it_is_due(tmp_path):
+    env = RecordTrajectories(make(split="val", obs="features", experts="oracle"), tmp_path)
+    for index in range(10):
+        env.reset(options={"index": index})
+        if index < 5:
+            env.step({"name": "PhraseToBoxMask", "arguments": {"images": ["img_0"], "phrase": "all"}})
+            env.step({"name": "MergeBoxMask", "arguments": {"images": ["img_0"]}})
+        env.step(ANSWER)
+    env.close()
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    lines = [json.loads(line) for line in (tmp_path / "trajectories.jsonl").read_text().splitlines()]
+    assert summary["episodes"] == 10
+    assert summary["reward_mean"] == pytest.approx(np.mean([line["reward"] for line in lines]))
+    assert list(summary["tasks"]) == list(FAMILIES)
+    own = {"reasonseg": "gIoU", "grefseg": "Pr@0.5", "refseg": "gIoU", "densedet": "F1@0.50:0.95", "refcount": "MAE"}
+    for task, figure in own.items():
+        part = summary["tasks"][task]
+        rows = [line for line in lines if task_of(line["sample_id"]) == task]
+        assert (part["episodes"], part["metrics"][f"{figure}_n"]) == (2, 2)
+        assert part["reward_mean"] == pytest.approx(np.mean([row["reward"] for row in rows]))
+        if figure in ("gIoU", "MAE"):
+            assert part["metrics"][figure] == pytest.approx(np.mean([row["metrics"][figure] for row in rows]))
+    assert {"gIoU", "F1@0.50:0.95"}.isdisjoint(summary["tasks"]["refcount"]["metrics"])
+    regions = [line["metrics"]["gIoU"] for line in lines if "gIoU" in line["metrics"]]
+    assert (summary["metrics"]["gIoU_n"], summary["metrics"]["MAE_n"]) == (6, 2)
+    assert summary["metrics"]["gIoU"] == pytest.approx(np.mean(regions))
+    assert 0 < np.mean(regions) < 1
+    page = (tmp_path / "index.html").read_text()
+    assert all(f"<td>{task}</td>" in page for task in FAMILIES)
+
+
+def test_a_run_of_one_task_has_no_table_of_tasks(tmp_path):
+    env = RecordTrajectories(gym.make("VisHarness/RefSeg-v0", experts=BrightExpert()), tmp_path)
+    env.reset(seed=0)
+    env.step(ANSWER)
+    env.close()
+    assert "tasks" not in json.loads((tmp_path / "summary.json").read_text())
+    assert 'class="tasks"' not in (tmp_path / "index.html").read_text()
+
+
+@pytest.mark.parametrize("policy", ["random", "oracle"])
+def test_policies_play_it_from_the_command_line(policy, tmp_path):
+    words = ["rollout", "Mixed-v0", "--policy", policy, "--split", "val", "--difficulty", "0", "-n", "10"]
+    done = CliRunner().invoke(app, [*words, "--experts", "oracle", "--out", str(tmp_path), "--no-pictures"])
+    assert done.exit_code == 0, done.stderr
+    assert "By task" in done.stdout
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert len(summary["tasks"]) > 1
+    assert "invalid" not in summary["terminations"]
+    if policy == "oracle":
+        assert summary["reward_mean"] == 5.0
+
+
+def test_scripted_plays_it_as_well_as_its_parts():
+    tasks = ("reasonseg", "refseg", "refcount")
+    env = make(tasks=tasks, split="val", obs="features", experts="classical")
+    ends = list(rollout(env, make_policy("scripted"), episodes=12, seed=0))
+    assert {task_of(end.sample_id) for end in ends} == set(tasks)
+    assert np.mean([end.reward for end in ends]) > 3
+
+
+def test_describe_shows_the_task():
+    page = json.loads(CliRunner().invoke(app, ["describe", "Mixed-v0", "--json"]).stdout)
+    assert page["observation_space"]["task"] == "Box(0.0, 1.0, (5,), float32)"
+    assert "image" in page["observation_space"]
+
+
+def test_text_observations_leave_the_task_in_the_info():
+    env = TextObservation(make(split="val"))
+    obs, info = env.reset(options={"index": 4})
+    assert obs["query"].startswith("Count")
+    assert info["task"] == "refcount"
+
+
+def test_ppo_takes_the_observation_as_it_is():
+    from stable_baselines3 import PPO
+
+    rules = {"tasks": {"refseg": Sized(5), "grefseg": Sized(5)}, "max_turns": 4, "obs": "features"}
+    env = make(action_mode="discrete", **rules)
+    model = PPO("MultiInputPolicy", env, n_steps=16, batch_size=16, n_epochs=1, seed=0, device="cpu").learn(32)
+    obs, _ = env.reset(seed=1)
+    other = obs | {"task": np.roll(obs["task"], 1)}
+    seen = [model.policy.extract_features(model.policy.obs_to_tensor(one)[0]) for one in (obs, other)]
+    assert not bool((seen[0] == seen[1]).all())

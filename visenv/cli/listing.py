@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import Any, cast
 
 import typer
+from gymnasium import spaces
 from rich.markdown import Markdown
 from rich.markup import escape
 from rich.table import Table
@@ -16,7 +17,6 @@ from visenv.cli.docstrings import arguments, summary
 from visenv.env import VisionToolEnv
 from visenv.protocol.schema import openai_tools
 from visenv.registration import Entry, Registry, datasets, experts, policies, rewards, toolsets
-from visenv.spaces import observation_space
 
 _REGISTRIES: dict[str, Registry] = {
     "datasets": datasets,
@@ -67,11 +67,11 @@ def describe(
     console.print(Markdown(f"# {page['id']}\n\n{page['description']}"))
     console.print(_keywords_table(page["keywords"]))
     console.print(_tools_table(page["tools"]))
-    spaces = Table("space", "holds", title="Spaces", title_justify="left")
-    spaces.add_row("action", escape(page["action_space"]))
+    held = Table("space", "holds", title="Spaces", title_justify="left")
+    held.add_row("action", escape(page["action_space"]))
     for key, space in page["observation_space"].items():
-        spaces.add_row(f"observation: {key}", escape(space))
-    console.print(spaces)
+        held.add_row(f"observation: {key}", escape(space))
+    console.print(held)
     figures = Table("metric", "range", "better", "what it is", title="Metrics", title_justify="left")
     for metric in page["metrics"]:
         low, high = metric["bounds"]
@@ -93,7 +93,7 @@ def _page(name: str, env: VisionToolEnv, reward: str) -> dict[str, Any]:
         "keywords": _keywords(),
         "tools": [tool["function"] for tool in openai_tools(env.specs)],
         "action_space": str(env.action_space),
-        "observation_space": {key: str(space) for key, space in observation_space(pictures=True).items()},
+        "observation_space": {key: str(space) for key, space in cast("spaces.Dict", env.observation_space).items()},
         "reward": {
             "name": reward,
             "summary": summary(type(env.config.reward)),

@@ -120,6 +120,15 @@ def _free_folder(parent: Path, stem: str) -> Path:
     return folder
 
 
+def _tasks_table(tasks: dict[str, Any]) -> Table:
+    table = Table("task", "episodes", "reward", "figures", title="By task", title_justify="left")
+    for task, part in sorted(tasks.items()):
+        metrics = part["metrics"]
+        shown = [f"{key[:-2]} {metrics[key[:-2]]:.3f}" for key in metrics if key.endswith("_n") and key[:-2] in metrics]
+        table.add_row(task, str(part["episodes"]), f"{part['reward_mean']:+.3f}", ", ".join(shown))
+    return table
+
+
 def _print_summary(summary: dict[str, Any], page: Path) -> None:
     console = output()
     figures = Table("figure", "value", "over", title="Results", title_justify="left")
@@ -135,6 +144,8 @@ def _print_summary(summary: dict[str, Any], page: Path) -> None:
     if summary["reward_mean"] is not None:
         figures.add_row("reward", f"{summary['reward_mean']:+.3f} ± {summary['reward_std']:.3f}", "mean, deviation")
     console.print(figures)
+    if "tasks" in summary:
+        console.print(_tasks_table(summary["tasks"]))
     ended = ", ".join(f"{count} {why}" for why, count in summary["terminations"].items())
     totals = summary["totals"]
     read, saved = totals["visual_tokens_read"], totals["visual_tokens_saved"]

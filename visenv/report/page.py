@@ -157,6 +157,7 @@ def _overview(summary: Mapping[str, Any], heads: Sequence[Mapping[str, Any]], bo
         *notes,
         tag("div", *cards, class_="cards"),
         tag("p", *minor) if minor else None,
+        _tasks(summary.get("tasks", {})),
         tag("div", *squares, class_="squares", aria_label="episodes by reward"),
         tag(
             "div",
@@ -168,6 +169,20 @@ def _overview(summary: Mapping[str, Any], heads: Sequence[Mapping[str, Any]], bo
         ),
         class_="overview",
     )
+
+
+def _tasks(tasks: Mapping[str, Any]) -> Markup | None:
+    """A table of the figures of each task, where a run has several."""
+    if not tasks:
+        return None
+    rows = [tag("tr", *[tag("th", name) for name in ("task", "episodes", "reward", "figures")])]
+    for task, part in sorted(tasks.items()):
+        metrics = part["metrics"]
+        covered = [key[:-2] for key in metrics if key.endswith("_n") and key[:-2] in metrics]
+        chips = [tag("span", tag("i", name), number(metrics[name]), class_="chip") for name in covered]
+        cells = (task, part["episodes"], f"{part['reward_mean']:+.2f}", joined(chips))
+        rows.append(tag("tr", *[tag("td", cell) for cell in cells]))
+    return tag("table", *rows, class_="tasks")
 
 
 def _card(name: str, value: str, note: str) -> Markup:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,13 +17,21 @@ from visenv.registration import Entry
 _TOTALS = ("turns", "tool_calls", "errors", "visual_tokens_shown", "visual_tokens_read", "visual_tokens_saved")
 
 
+@dataclass
+class _Scores:
+    """What the episodes of one task came to."""
+
+    metrics: dict[str, Any] = field(default_factory=dict)
+    """From entry points to metrics."""
+    rewards: list[float] = field(default_factory=list)
+
+
 class RunSummary:
     """Adds up finished episodes: their benchmark's metrics, how they ended, and what they cost."""
 
     def __init__(self) -> None:
         self.episodes = 0
-        self._metrics: dict[str, Any] = {}
-        self._rewards: list[float] = []
+        self._tasks: dict[str, _Scores] = {}
         self._totals = dict.fromkeys(_TOTALS, 0.0)
         self._terminations: Counter[str] = Counter()
         self._tools: Counter[str] = Counter()
@@ -36,11 +46,12 @@ class RunSummary:
         """
         episode = env.episode
         self.episodes += 1
-        self._rewards.append(reward)
-        for name in env.metric_names:
-            if name not in self._metrics:
-                self._metrics[name] = Entry(name, name).load()()
-            self._metrics[name].update(episode.outcome, episode.truth)
+        scores = self._tasks.setdefault(env.task, _Scores())
+        scores.rewards.append(reward)
+        for name in env.episode_metrics:
+            if name not in scores.metrics:
+                scores.metrics[name] = Entry(name, name).load()()
+            scores.metrics[name].update(episode.outcome, episode.truth)
         self._terminations[str(episode.outcome.termination)] += 1
         for key, value in costs(episode).items():
             self._totals[key] += value
@@ -54,19 +65,37 @@ class RunSummary:
 
         Returns:
             ``episodes``; ``metrics``, each headline beside ``…_n``, over how many samples, and ``…_failed``, how many
-            of them had no proper end; ``reward_mean`` and ``reward_std``; ``terminations``, ``tools`` and ``faults``,
-            by name; ``totals`` of turns, calls, errors and visual tokens.
+            of them had no proper end; ``reward_mean`` and ``reward_std``; ``tasks``, all of these for each task, where
+            there were several; ``terminations``, ``tools`` and ``faults``, by name; ``totals`` of turns, calls, errors
+            and visual tokens. A metric is over the episodes of those tasks alone that it is reported for.
         """
-        metrics: dict[str, float] = {}
-        for metric in self._metrics.values():
-            metrics |= metric.compute()
+        by_task = {"tasks": {task: _figures([scores]) for task, scores in self._tasks.items()}}
         return {
-            "episodes": self.episodes,
-            "metrics": {name: value for name, value in metrics.items() if not math.isnan(value)},
-            "reward_mean": float(np.mean(self._rewards)) if self._rewards else None,
-            "reward_std": float(np.std(self._rewards)) if self._rewards else None,
+            **_figures(self._tasks.values()),
+            **(by_task if len(self._tasks) > 1 else {}),
             "terminations": dict(sorted(self._terminations.items())),
             "tools": dict(sorted(self._tools.items())),
             "faults": dict(sorted(self._faults.items())),
             "totals": {key: int(value) for key, value in self._totals.items()},
         }
+
+
+def _figures(tasks: Iterable[_Scores]) -> dict[str, Any]:
+    """The figures over the episodes of some tasks together."""
+    merged: dict[str, Any] = {}
+    rewards: list[float] = []
+    for scores in tasks:
+        rewards += scores.rewards
+        for name, metric in scores.metrics.items():
+            if name not in merged:
+                merged[name] = Entry(name, name).load()()
+            merged[name].merge(metric)
+    metrics: dict[str, float] = {}
+    for metric in merged.values():
+        metrics |= metric.compute()
+    return {
+        "episodes": len(rewards),
+        "metrics": {name: value for name, value in metrics.items() if not math.isnan(value)},
+        "reward_mean": float(np.mean(rewards)) if rewards else None,
+        "reward_std": float(np.std(rewards)) if rewards else None,
+    }
