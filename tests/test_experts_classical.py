@@ -1,5 +1,8 @@
 """The expert set ``classical``: what it finds, what it misses and by which mechanism, and what it survives."""
 
+import pickle
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,7 +11,7 @@ from hypothesis import strategies as st
 from visenv.capabilities import CAPABILITIES, Expert, GroundPhrase, PointPhrase, Prompt, SegmentPrompts, Upscale, View
 from visenv.datasets.scenes.dataset import ScenesDataset
 from visenv.datasets.scenes.kinds import COLOURS, KINDS, PATTERNS, draw_object
-from visenv.errors import InvalidImage
+from visenv.errors import InvalidData, InvalidImage
 from visenv.experts.classical import make
 from visenv.experts.classical.colour import NAMES, name_probabilities, to_lab
 from visenv.experts.classical.foreground import fit_background, working_size
@@ -230,14 +233,46 @@ def test_batches_orders_and_memory_change_nothing():
     assert together == single == again == [part for parts in backwards for part in parts]
 
 
-def test_a_view_is_perceived_once_and_memory_is_bounded():
-    perceiver = Perceiver(capacity=2)
+def test_a_view_is_perceived_once_and_memory_is_bounded_in_bytes():
     views = [view_of(np.full((20, 20, 3), value, np.uint8)) for value in (10, 20, 30)]
-    first = perceiver(views[0])
+    perceiver = Perceiver(memory_bytes=2 * perceive(views[0].pixels).nbytes)
+    first, second = perceiver(views[0]), perceiver(views[1])
     assert perceiver(view_of(views[0].pixels.copy())) is first
-    perceiver(views[1])
     perceiver(views[2])
-    assert perceiver(views[0]) is not first
+    assert len(perceiver) == 2
+    assert perceiver(views[0]) is first
+    assert perceiver(views[1]) is not second
+
+
+def test_the_latest_perception_is_remembered_however_large():
+    views = [view_of(np.full((20, 20, 3), value, np.uint8)) for value in (10, 20)]
+    perceiver = Perceiver(memory_bytes=0)
+    for view in views:
+        assert perceiver(view) is perceiver(view)
+    assert len(perceiver) == 1
+    with pytest.raises(InvalidData, match="at least 0"):
+        Perceiver(memory_bytes=-1)
+
+
+def test_a_perception_takes_about_as_much_memory_as_it_says():
+    pixels = ScenesDataset("reasonseg", "val", 1).get(0).image
+    perceive(pixels)
+    tracemalloc.start()
+    try:
+        perceptions = [perceive(pixels) for _ in range(3)]
+        taken = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert taken == pytest.approx(sum(each.nbytes for each in perceptions), rel=0.5)
+
+
+def test_copies_of_the_expert_start_without_what_it_remembers():
+    (expert,) = make()
+    expert.run([GroundPhrase(view_of(TWO_CARS[0]), "car")])
+    copied = pickle.loads(pickle.dumps(expert))
+    assert len(expert.perceive) == 1
+    assert len(copied.perceive) == 0
+    assert copied.perceive.memory_bytes == expert.perceive.memory_bytes
 
 
 def test_pixels_are_left_alone():

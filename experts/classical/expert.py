@@ -15,7 +15,7 @@ from visenv.capabilities import (
 )
 from visenv.experts.classical import upscaler
 from visenv.experts.classical.grounder import ground
-from visenv.experts.classical.perception import Perceiver
+from visenv.experts.classical.perception import MEMORY_BYTES, Perceiver
 from visenv.experts.classical.pointer import point
 from visenv.experts.classical.segmenter import segment
 from visenv.experts.classical.shape import bank_digest
@@ -25,7 +25,7 @@ class Classical:
     """Grounds, points, segments and upscales from pixels alone.
 
     Args:
-        capacity: how many views' perceptions it remembers, at least 1. It changes speed, never a result.
+        memory_bytes: how much of what it perceives it remembers, at least 0. It changes speed, never a result.
     """
 
     name = "classical"
@@ -33,9 +33,9 @@ class Classical:
     max_batch = 256
     per_sample = False
 
-    def __init__(self, capacity: int = 32) -> None:
+    def __init__(self, memory_bytes: int = MEMORY_BYTES) -> None:
         self.fingerprint = f"classical-2-{bank_digest()}"
-        self.perceive = Perceiver(capacity)
+        self.perceive = Perceiver(memory_bytes)
 
     def run(self, requests: Sequence[Request]) -> Sequence[Result]:
         """Answer a batch; result ``i`` belongs to request ``i``; a view is perceived once."""

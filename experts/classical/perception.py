@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
 
 from visenv.capabilities import View
+from visenv.errors import InvalidData
 from visenv.experts.classical.colour import NAMES, to_lab
 from visenv.experts.classical.foreground import Surface, fit_background, working_size
 from visenv.experts.classical.parting import Judged, part_and_join
@@ -24,6 +25,11 @@ SHARPNESS = {"alone": 70.0, "touching": 75.0}
 """How fast the probability of a kind falls with its correlation; near the fit to 1,176 regions of scenes."""
 HALF_BELIEVED = {"alone": 0.905, "touching": 0.925}
 """The correlation at which a silhouette is as likely to be a known kind as to be something else; fitted likewise."""
+
+VIEW_BYTES, PERCEPT_BYTES = 2_000, 1_400
+"""What a perception and each percept in it take in memory besides the pixels of masks, as measured."""
+MEMORY_BYTES = 64_000_000
+"""What is remembered unless told otherwise: some 2,000 views of 256 x 256 pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,27 +73,48 @@ class Perception:
         known = np.array([percept.alone and percept.known > 0.5 for percept in self.percepts])
         return float(areas[known].sum() / areas.sum()) if len(areas) else 0.0
 
+    @cached_property
+    def nbytes(self) -> int:
+        """About how much memory it takes."""
+        return VIEW_BYTES + PERCEPT_BYTES * len(self.percepts) + sum(crop.nbytes for crop in self.masks.crops)
+
 
 class Perceiver:
-    """Perceives views, and remembers the newest few perceptions by the views' provenance.
+    """Perceives views, and remembers the latest perceptions by the views' provenance.
+
+    Copies and pickles start with an empty memory.
 
     Args:
-        capacity: how many perceptions are remembered, at least 1.
+        memory_bytes: how much of perceptions is remembered, at least 0; the latest one always is.
+
+    Raises:
+        InvalidData: if ``memory_bytes`` is negative.
     """
 
-    def __init__(self, capacity: int = 32) -> None:
-        self.capacity = capacity
-        self._memory: OrderedDict[str, Perception] = OrderedDict()
+    def __init__(self, memory_bytes: int = MEMORY_BYTES) -> None:
+        if memory_bytes < 0:
+            raise InvalidData(f"Expected memory_bytes to be at least 0, but got {memory_bytes}.")
+        self.memory_bytes = memory_bytes
+        self._memory: dict[str, Perception] = {}
+        self._held = 0
+
+    def __reduce__(self) -> tuple[type[Perceiver], tuple[int]]:
+        return Perceiver, (self.memory_bytes,)
+
+    def __len__(self) -> int:
+        """How many perceptions are remembered."""
+        return len(self._memory)
 
     def __call__(self, view: View) -> Perception:
         """What is seen in a view; equal provenance keys are looked at once while they are remembered."""
         key = view.provenance.key
-        found = self._memory.get(key)
+        found = self._memory.pop(key, None)
         if found is None:
-            found = self._memory[key] = perceive(view.pixels)
-            if len(self._memory) > self.capacity:
-                self._memory.popitem(last=False)
-        self._memory.move_to_end(key)
+            found = perceive(view.pixels)
+            self._held += found.nbytes
+        self._memory[key] = found
+        while self._held > self.memory_bytes and len(self._memory) > 1:
+            self._held -= self._memory.pop(next(iter(self._memory))).nbytes
         return found
 
 
