@@ -131,19 +131,18 @@ class ExpertProcesses:
     def assign(self, requests: Sequence[Request]) -> list[list[int]]:
         """Which worker answers which requests, as positions by worker.
 
-        Requests about one image stay together, and go where that image was before, unless that worker has its share.
+        Requests about one image stay together, and go where that image was before, unless it is quicker elsewhere.
         """
         images: dict[str, list[int]] = {}
         for place, request in enumerate(requests):
             images.setdefault(request.view.provenance.key, []).append(place)
-        costs = {key: len(places) + NEW_IMAGE * (key not in self._seen) for key, places in images.items()}
-        share = math.ceil(sum(costs.values()) / self.workers)
         loads, assigned = [0] * self.workers, [list[int]() for _ in range(self.workers)]
-        for key in sorted(images, key=lambda key: -costs[key]):
-            worker = self._seen.pop(key, -1)
-            if worker < 0 or loads[worker] + costs[key] > share:
-                worker = loads.index(min(loads))
-            loads[worker] += costs[key]
+        for key in sorted(images, key=lambda key: -len(images[key])):
+            before = self._seen.pop(key, None)
+            costs = [len(images[key]) + NEW_IMAGE * (worker != before) for worker in range(self.workers)]
+            ends = [load + cost for load, cost in zip(loads, costs, strict=True)]
+            worker = ends.index(min(ends))
+            loads[worker] = ends[worker]
             assigned[worker] += images[key]
             self._seen[key] = worker
         while len(self._seen) > REMEMBERED:
