@@ -44,11 +44,9 @@ class VisionToolEnv(gym.Env[Observation, Any]):
         difficulty: 0 to 3, of generated data.
         experts: the models behind the tools: ``"classical"``, ``"oracle"``, ``"noisy"``, experts, or a mapping from
             capability to any of these.
-        expert_workers: how many processes run the experts; 0 to run them in this one. ``close`` ends them.
-        expert_timeout: seconds that a process may take for its part of a batch of requests; what takes longer fails and
-            ends its episode as invalid, and no other. None for no limit. It needs ``expert_workers``.
         toolset: a tool set's name, or tools.
-        reward: a reward's name, or an object with ``turn`` and ``final``.
+        reward: a reward's name, also with numbers for its arguments (``"visharness:step_cost=0.02"``), or an object
+            with ``turn`` and ``final``.
         max_turns: after which the episode ends.
         token_budget: visual tokens shown after which the episode ends; None for no limit.
         memory: ``"latest"``, ``"last_k:K"``, ``"token_budget:N"``, ``"keep_all"``, or a policy object.
@@ -58,6 +56,9 @@ class VisionToolEnv(gym.Env[Observation, Any]):
         dialect: how text turns are written.
         vlm: the model family whose visual tokens are counted: ``"qwen3_vl"`` or ``"qwen2_5_vl"``.
         render_mode: ``"rgb_array"``, ``"human"`` (prints each turn) or None.
+        expert_workers: how many processes run the experts; 0 to run them in this one. ``close`` ends them.
+        expert_timeout: seconds that a process may take for its part of a batch of requests; what takes longer fails and
+            ends its episode as invalid, and no other. None for no limit. It needs ``expert_workers``.
 
     Raises:
         UnknownName: if a name is not registered; the message offers the nearest.
@@ -96,7 +97,7 @@ class VisionToolEnv(gym.Env[Observation, Any]):
         self.dataset = make_dataset(dataset, family=self.family, split=split, difficulty=difficulty)
         self.config = EpisodeConfig(
             tools=make_toolset(toolset),
-            reward=reward_registry.load(reward)() if isinstance(reward, str) else reward,
+            reward=make_reward(reward) if isinstance(reward, str) else reward,
             max_turns=max_turns,
             token_budget=token_budget,
             memory=memory_policy(memory),
@@ -326,6 +327,26 @@ class VisionToolEnv(gym.Env[Observation, Any]):
         arguments = dict(action.arguments) if isinstance(action, ToolCall) else getattr(action, "text", "")
         print(f"[{result.turn.index}] {tool_of(action) or 'malformed'} {arguments}")
         print(f"    {result.turn.reply.rstrip()}\n    reward {result.reward:+.3f}")
+
+
+def make_reward(text: str) -> Reward:
+    """A reward from its name, and numbers for its arguments.
+
+    Raises:
+        UnknownName: if no reward has that name.
+        InvalidData: if the arguments are not its own.
+
+    Example:
+        >>> make_reward("visharness:step_cost=0.02")
+        VisHarnessReward(step_cost=0.02)
+    """
+    name, _, written = text.partition(":")
+    made = reward_registry.load(name)
+    try:
+        pairs = [part.split("=") for part in written.split(",") if part.strip()]
+        return made(**{key.strip(): float(value) for key, value in pairs})
+    except (TypeError, ValueError) as error:
+        raise InvalidData(f"Expected reward {text!r} as {name}:argument=number,…, but {error}.") from error
 
 
 def _one_of(name: str, value: object, choices: tuple[Any, ...]) -> None:
