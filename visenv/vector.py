@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, ClassVar, TypeGuard
@@ -22,6 +21,8 @@ from visenv.observation import Observation
 from visenv.types import BoolArray, Sample
 
 PER_ENV_OPTIONS = ("index", "sample_id")
+WHOLE = frozenset({"error", "outcome", "tool", "final_obs"})
+"""Keys of infos whose values are not stacked part by part."""
 
 
 class SampleStream:
@@ -179,7 +180,7 @@ class VisionToolVectorEnv(VectorEnv[Observation, Any, Any]):
         self._check_open()
         options = dict(options or {})
         mask = self._mask(options.pop("reset_mask", None))
-        seeds = self._seeds(seed)
+        seeds = self.spawn_seeds(seed)
         begun = np.flatnonzero(mask).tolist()
         asked = {index: self.envs[index].choose(self._choice(options, index)) for index in begun}
         self._seed({index: seeds[index] for index in begun})
@@ -317,7 +318,9 @@ class VisionToolVectorEnv(VectorEnv[Observation, Any, Any]):
         return {name: values[index] for name, values in self._observations.items()}
 
     def _returned(self) -> Observation:
-        return copy.deepcopy(self._observations) if self._copy else self._observations
+        if not self._copy:
+            return self._observations
+        return {name: values.copy() for name, values in self._observations.items()}
 
     def _seed(self, seeds: Mapping[int, int | None]) -> None:
         """Give environments the streams of their seeds; those whose seed is None keep the one that they have."""
@@ -333,7 +336,8 @@ class VisionToolVectorEnv(VectorEnv[Observation, Any, Any]):
             self._streams |= dict.fromkeys(indices, stream)
         self.seeds = tuple(old if (new := seeds.get(index)) is None else new for index, old in enumerate(self.seeds))
 
-    def _seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
+    def spawn_seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
+        """The seed that ``reset(seed=seed)`` gives each environment: one a group, spawned from a whole number."""
         if seed is None:
             return [None] * self.num_envs
         if _is_seed(seed):
@@ -375,18 +379,31 @@ class VisionToolVectorEnv(VectorEnv[Observation, Any, Any]):
 
     def _add_info(self, vector_infos: dict[str, Any], env_info: dict[str, Any], env_num: int) -> dict[str, Any]:
         """Stack infos as Gymnasium does, but keep whole what is None in one episode and a dict in another."""
-        whole = {name: env_info[name] for name in ("error", "outcome", "tool") if name in env_info}
-        for name, value in whole.items():
-            values = vector_infos.setdefault(name, np.full(self.num_envs, None, dtype=object))
-            there = vector_infos.setdefault(f"_{name}", np.zeros(self.num_envs, dtype=np.bool_))
-            values[env_num], there[env_num] = value, True
-        rest = {name: value for name, value in env_info.items() if name not in whole}
-        for key, value in rest.items():
+        for key, value in env_info.items():
             stacked = vector_infos.get(key)
-            # The first value decides the kind of an array: a fraction after a whole number would be cut off.
-            if isinstance(value, float) and isinstance(stacked, np.ndarray) and stacked.dtype.kind in "bi":
-                vector_infos[key] = stacked.astype(np.float64)
-        return super()._add_info(vector_infos, rest, env_num)
+            if isinstance(value, dict) and key not in WHOLE:
+                vector_infos[key] = self._add_info({} if stacked is None else stacked, value, env_num)
+            else:
+                if stacked is None:
+                    stacked = vector_infos[key] = _empty_stack(self.num_envs, value)
+                elif isinstance(value, float) and stacked.dtype.kind in "bi":
+                    # The first value decides the kind of an array: a fraction after a whole number would be cut off.
+                    stacked = vector_infos[key] = stacked.astype(np.float64)
+                stacked[env_num] = value
+            there = vector_infos.get(f"_{key}")
+            if there is None:
+                there = vector_infos[f"_{key}"] = np.zeros(self.num_envs, dtype=np.bool_)
+            there[env_num] = True
+        return vector_infos
+
+
+def _empty_stack(count: int, value: object) -> NDArray[Any]:
+    """Where the values of one key of so many infos are gathered, if this is the first."""
+    if type(value) in (bool, int, float) or isinstance(value, np.number):
+        return np.zeros(count, dtype=type(value))
+    if isinstance(value, np.ndarray):
+        return np.zeros((count, *value.shape), dtype=value.dtype)
+    return np.full(count, None, dtype=object)
 
 
 def _is_seed(value: object) -> TypeGuard[int]:
