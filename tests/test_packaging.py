@@ -19,8 +19,10 @@ IMPORT_ALL = """
 import importlib, pkgutil, sys
 import visenv
 names = ["visenv", *(m.name for m in pkgutil.walk_packages(visenv.__path__, "visenv.")if m.name != "visenv.__main__")]
+adapters = [name for name in names if name.startswith("visenv.adapters.")]
 for name in names:
-    importlib.import_module(name)
+    if name not in adapters:
+        importlib.import_module(name)
 print(visenv.__file__)
 print(*names)
 print(*(name for name in sys.argv[1:] if name in sys.modules))

@@ -1,0 +1,1 @@
+"""One module a trainer: what lets it train on the environments. Importing one imports its trainer."""
