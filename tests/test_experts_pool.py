@@ -1,5 +1,7 @@
 import pickle
+import traceback
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -47,6 +49,16 @@ def test_a_failing_request_fails_alone(view):
     assert results[1] == ExpertFailure("broken", "RuntimeError: no more memory")
     assert pool.counters.failures == 1
     assert pool.counters.retries == 1
+
+
+def test_the_first_failure_of_an_expert_is_logged_with_its_traceback(view, caplog):
+    pool = ExpertPool(make_experts(BrokenExpert(), None))
+    pool.answer([GroundPhrase(view, "fail"), GroundPhrase(view, "a")])
+    pool.answer([GroundPhrase(view, "fail")])
+    assert pool.counters.failures == 2
+    (record,) = caplog.records
+    assert record.getMessage() == "Expert 'broken' failed: RuntimeError: no more memory"
+    assert Path(traceback.extract_tb(record.exc_info[2])[-1].filename).name == "stubs.py"
 
 
 def test_a_failure_that_passes_is_retried(view):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Sequence
@@ -27,6 +28,8 @@ from visenv.capabilities import (
 from visenv.errors import ExpertError, InvalidData, boundary
 from visenv.registration import experts as registry
 from visenv.types import Detections, FloatArray, Sample
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 ExpertsLike: TypeAlias = "str | Expert | Iterable[Expert] | Mapping[str, Any]"
@@ -119,6 +122,7 @@ class ExpertPool:
         self.counters = PoolCounters()
         self._cache = ResultCache(cache_bytes)
         self._limits: dict[str, int] = {}
+        self._reported: set[str] = set()
         self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -231,7 +235,14 @@ class ExpertPool:
             self._count(retries=1)
             return self._batch(expert, requests, retries - 1)
         self._count(failures=1)
+        self._report(error)
         return [ExpertFailure(error.expert, error.message)]
+
+    def _report(self, error: ExpertError) -> None:
+        """Log an expert's first failure with its traceback: who writes one needs it. The others are counted only."""
+        if error.expert not in self._reported:
+            self._reported.add(error.expert)
+            logger.warning("%s", error, exc_info=error.__cause__)
 
 
 def _run(expert: Expert, requests: list[Request]) -> list[Result | ExpertFailure | ExpertError]:
