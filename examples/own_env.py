@@ -26,8 +26,10 @@ from visenv.rewards.metrics import Metric
 from visenv.types import Outcome, PointsTruth, Sample
 from visenv.vector import VisionToolVectorEnv
 
-SIZE, RADIUS = 192, 12
+SIZE, RADIUS = 192, 12  # in pixels
 GOLD, SILVER, FELT = (250, 210, 40), (170, 174, 180), (24, 92, 52)
+WORDS = tuple(f"{colour} thing" for colour in ("yellow", "grey", "white", "green", "orange", "brown", "red", "black"))
+"""What an agent in discrete mode can ask for, beside words of the question."""
 
 
 def table(index: int) -> Sample:
@@ -40,7 +42,8 @@ def table(index: int) -> Sample:
         x, y = (np.array([column, row]) * 48 + 24 + rng.integers(-10, 11, 2)).tolist()
         is_gold = rng.random() < 0.6
         cv2.circle(picture, (x, y), RADIUS, GOLD if is_gold else SILVER, thickness=-1, lineType=cv2.LINE_AA)
-        gold += [[x, y]] * is_gold
+        if is_gold:
+            gold.append([x, y])
     truth = PointsTruth(np.array(gold, dtype=float).reshape(-1, 2))
     return Sample(f"coins/{index}", (picture,), "How many gold coins are there?", truth, task="counting")
 
@@ -77,7 +80,7 @@ gym.register(
     "Mine/Coins-v0",
     entry_point=f"{__name__}:CoinsEnv",
     vector_entry_point=f"{__name__}:CoinsVectorEnv",
-    kwargs={"dataset": SampleList("coins", map(table, range(20))), "max_turns": 4},
+    kwargs={"dataset": SampleList("coins", map(table, range(20)), vocabulary=WORDS), "max_turns": 4},
 )
 
 PLAN = [
