@@ -81,7 +81,8 @@ class MixedDataset:
     def size(self) -> int | None:
         """The samples of all tasks together; None where one of them does not end."""
         sizes = [part.size for part in self.parts.values()]
-        return None if None in sizes else sum(size for size in sizes if size is not None)
+        finite = [size for size in sizes if size is not None]
+        return sum(finite) if len(finite) == len(sizes) else None
 
     def get(self, index: int) -> Sample:
         """The sample with that number, from 0.
