@@ -41,7 +41,12 @@ def quality(reward: float, bounds: Sequence[float] | None) -> float:
 
 
 def episode_html(
-    record: Mapping[str, Any], picture: Picture, thumbnail: Picture, bounds: Sequence[float] | None
+    record: Mapping[str, Any],
+    picture: Picture,
+    thumbnail: Picture,
+    bounds: Sequence[float] | None,
+    *,
+    prefix: str = "e",
 ) -> Markup:
     """An episode as one folded card.
 
@@ -50,6 +55,7 @@ def episode_html(
         picture: gives the pictures.
         thumbnail: gives small ones.
         bounds: the least and the most that an episode can pay.
+        prefix: of the card's ``id``, before the episode's number.
     """
     index, turns, reward = record["episode"], record["turns"], float(record["reward"])
     figures = {key: value for key, value in record["metrics"].items() if key not in COSTS}
@@ -78,7 +84,7 @@ def episode_html(
         head,
         tag("div", *body, class_="body"),
         class_="episode",
-        id=f"e{index}",
+        id=f"{prefix}{index}",
         data_order=index,
         data_reward=f"{reward:.6f}",
         data_turns=len(turns),

@@ -54,25 +54,19 @@ def write_page(folder: str | os.PathLike[str]) -> Path:
 
 
 def _pieces(run: Path, source: Path, summary: Mapping[str, Any]) -> Iterator[str]:
-    style, script = ((_HERE / name).read_text(encoding="utf-8") for name in ("style.css", "page.js"))
+    script = (_HERE / "page.js").read_text(encoding="utf-8")
     settings = summary.get("settings", {})
     bounds = settings.get("reward_bounds")
     title = f"{settings.get('env_id', 'Run')} · {settings.get('policy', 'recorded')}"
-    # Only this very script may run, and nothing may be loaded: whatever a model wrote, it stays text.
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
-    yield '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-    yield tag("meta", http_equiv="Content-Security-Policy", content=policy)
-    yield tag("meta", name="viewport", content="width=device-width, initial-scale=1")
-    yield tag("title", title) + f"<style>{style}</style></head>\n<body>\n"
-    heads = [_head(record) for record in _records(source) if record]
+    yield opening(title, script)
+    heads = [_head(record) for record in read_records(source) if record]
     yield _header(settings)
     yield "<main>"
     yield _overview(summary, heads, bounds)
     yield _toolbar(sorted({str(head["termination"]) for head in heads}))
     yield '<div id="episodes">'
     broken = 0
-    for record in _records(source):
+    for record in read_records(source):
         if record is None:
             broken += 1
             continue
@@ -85,7 +79,27 @@ def _pieces(run: Path, source: Path, summary: Mapping[str, Any]) -> Iterator[str
     yield f"</main>\n<script>{script}</script>\n</body>\n</html>\n"
 
 
-def _records(source: Path) -> Iterator[dict[str, Any] | None]:
+def opening(title: str, script: str) -> str:
+    """What stands above the content of a page: its title, its style, and what it may do.
+
+    Args:
+        title: of the page.
+        script: the one that the page ends with.
+    """
+    style = (_HERE / "style.css").read_text(encoding="utf-8")
+    # Only this very script may run, and nothing may be loaded: whatever a model wrote, it stays text.
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        + tag("meta", http_equiv="Content-Security-Policy", content=policy)
+        + tag("meta", name="viewport", content="width=device-width, initial-scale=1")
+        + tag("title", title)
+        + f"<style>{style}</style></head>\n<body>\n"
+    )
+
+
+def read_records(source: Path) -> Iterator[dict[str, Any] | None]:
     """The recorded episodes; None for a line that cannot be read, as the last of a run that was killed."""
     with source.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
@@ -123,9 +137,7 @@ def _overview(summary: Mapping[str, Any], heads: Sequence[Mapping[str, Any]], bo
     metrics = summary.get("metrics", {})
     covered = [key[:-2] for key in metrics if key.endswith("_n")]
     cards = [
-        _card(
-            name, number(metrics[name]), f"{metrics[f'{name}_n']:.0f} samples, {metrics[f'{name}_failed']:.0f} failed"
-        )
+        card(name, number(metrics[name]), f"{metrics[f'{name}_n']:.0f} samples, {metrics[f'{name}_failed']:.0f} failed")
         for name in covered
         if name in metrics
     ]
@@ -136,7 +148,7 @@ def _overview(summary: Mapping[str, Any], heads: Sequence[Mapping[str, Any]], bo
     ]
     if summary.get("reward_mean") is not None:
         cards.append(
-            _card("reward", f"{summary['reward_mean']:+.2f}", f"± {summary['reward_std']:.2f} over {len(heads)}")
+            card("reward", f"{summary['reward_mean']:+.2f}", f"± {summary['reward_std']:.2f} over {len(heads)}")
         )
     squares = [
         tag(
@@ -185,7 +197,8 @@ def _tasks(tasks: Mapping[str, Any]) -> Markup | None:
     return tag("table", *rows, class_="tasks")
 
 
-def _card(name: str, value: str, note: str) -> Markup:
+def card(name: str, value: str, note: str) -> Markup:
+    """One figure, large, with its name and a note under it."""
     return tag("div", tag("b", value), tag("span", name), tag("small", note) if note else None, class_="card")
 
 
@@ -240,21 +253,24 @@ def _toolbar(terminations: Sequence[str]) -> Markup:
     )
 
 
-def _path(run: Path, name: str) -> Path | None:
-    """A picture's path; None if it is missing or lies outside of the run's folder."""
-    path = (run / name).resolve()
+def picture_path(run: Path, name: str) -> Path | None:
+    """A picture's path; None if it is missing, is no path, or lies outside of the run's folder."""
+    try:
+        path = (run / name).resolve()
+    except (TypeError, ValueError):
+        return None
     return path if path.is_relative_to(run.resolve()) and path.is_file() else None
 
 
 def _data_url(run: Path, name: str) -> str:
-    path = _path(run, name)
+    path = picture_path(run, name)
     if path is None or path.suffix != ".jpg":
         return ""
     return f"data:image/jpeg;base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
 
 
 def _thumbnail(run: Path, name: str) -> str:
-    path = _path(run, name)
+    path = picture_path(run, name)
     try:
         return (
             ""
