@@ -188,7 +188,7 @@ def _tag(canvas: Pixels, text: str, x: int, y: int, colour: tuple[int, int, int]
 
 def _whole(values: FloatArray) -> np.ndarray:
     """Rounded to integers that OpenCV can draw with; what is not finite goes off the picture."""
-    return np.rint(np.clip(np.nan_to_num(values, nan=-_FAR), -_FAR, _FAR)).astype(np.int64)
+    return np.rint(np.minimum(np.fmax(values, -_FAR), _FAR)).astype(np.int64)
 
 
 def _line_width(canvas: Pixels) -> int:

@@ -38,17 +38,20 @@ def whole_stride(matrix: NDArray[np.float64]) -> Stride | None:
         >>> whole_stride(np.array([[0.25, 0, 10], [0, 0.25, 20], [0, 0, 1]]))
         Stride(step_x=4, step_y=4, from_x=-40, from_y=-80)
     """
-    if matrix[0, 1] or matrix[1, 0] or matrix[0, 0] <= 0 or matrix[1, 1] <= 0:
+    (a, b, x), (c, d, y), _ = matrix.tolist()
+    if b or c or a <= 0 or d <= 0:
         return None
-    steps = 1 / np.diagonal(matrix)[:2]
-    starts = -matrix[:2, 2] * steps
-    whole_steps, whole_starts = np.rint(steps), np.rint(starts)
+    steps = (1 / a, 1 / d)
+    starts = (-x * steps[0], -y * steps[1])
+    if max(*steps, *map(abs, starts)) > 2**31:
+        return None
+    whole_steps, whole_starts = [round(step) for step in steps], [round(start) for start in starts]
     # A step's error grows with every pixel, a start's does not.
-    if (np.abs(steps - whole_steps) > _WHOLE * 1e-4).any() or (np.abs(starts - whole_starts) > _WHOLE).any():
+    off_step = max(abs(step - whole) for step, whole in zip(steps, whole_steps, strict=True))
+    off_start = max(abs(start - whole) for start, whole in zip(starts, whole_starts, strict=True))
+    if min(whole_steps) < 1 or off_step > _WHOLE * 1e-4 or off_start > _WHOLE:
         return None
-    if (whole_steps < 1).any() or (np.abs(whole_starts) > 2**31).any():
-        return None
-    return Stride(*whole_steps.astype(int).tolist(), *whole_starts.astype(int).tolist())
+    return Stride(*whole_steps, *whole_starts)
 
 
 def strided(placed: Placed, stride: Stride) -> Placed:

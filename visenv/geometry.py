@@ -6,6 +6,8 @@ transform is a (3, 3) float64 matrix that maps column vectors (x, y, 1) of one i
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -95,7 +97,7 @@ def clip_boxes(boxes: ArrayLike, width: float, height: float) -> Boxes:
         >>> clip_boxes([[-1, 2, 5, 9]], 4, 6).tolist()
         [[0.0, 2.0, 4.0, 6.0]]
     """
-    return np.clip(as_boxes(boxes), 0.0, [width, height, width, height])
+    return np.minimum(np.maximum(as_boxes(boxes), 0.0), [width, height, width, height])
 
 
 def intersection_boxes(a: ArrayLike, b: ArrayLike) -> Boxes:
@@ -179,11 +181,11 @@ def check_transform(transform: ArrayLike) -> Transform:
         raise InvalidData(f"Expected a transform as (3, 3) numbers, but got something else: {error}.") from error
     if matrix.shape != (3, 3):
         raise InvalidData(f"Expected a transform of the shape (3, 3), but got {matrix.shape}.")
-    if not np.isfinite(matrix).all():
+    (a, b, x), (c, d, y), last = matrix.tolist()
+    if not all(map(math.isfinite, (a, b, x, c, d, y, *last))):
         raise InvalidData("Expected a transform of finite numbers, but got NaN or infinity in it.")
-    if matrix[2].tolist() != [0.0, 0.0, 1.0]:
-        raise InvalidData(f"Expected an affine transform, its last row (0, 0, 1), but got {matrix[2].tolist()}.")
-    (a, b), (c, d) = matrix[:2, :2].tolist()
+    if last != [0.0, 0.0, 1.0]:
+        raise InvalidData(f"Expected an affine transform, its last row (0, 0, 1), but got {last}.")
     if abs(a * d - b * c) < 1e-12:
         raise InvalidData("Expected a transform that can be inverted, but it maps the image onto a line or a point.")
     return matrix
@@ -282,8 +284,9 @@ def map_boxes(transform: ArrayLike, boxes: ArrayLike) -> Boxes:
         [[-1.0, 0.0, 0.0, 2.0]]
     """
     matrix, rows = check_transform(transform), as_boxes(boxes)
-    if matrix[0, 1] == 0 == matrix[1, 0] and matrix[0, 0] > 0 and matrix[1, 1] > 0:
-        return np.concatenate((map_points(matrix, rows[:, :2]), map_points(matrix, rows[:, 2:])), axis=1)
+    (a, b, x), (c, d, y), _ = matrix.tolist()
+    if b == 0 == c and a > 0 and d > 0:
+        return rows * [a, d, a, d] + [x, y, x, y]
     corners = np.stack([map_points(matrix, rows[:, [i, j]]) for i in (0, 2) for j in (1, 3)], axis=1)
     return np.concatenate((corners.min(axis=1), corners.max(axis=1)), axis=1)
 

@@ -288,15 +288,14 @@ def letterbox(
     width, height = (size, size) if isinstance(size, int) else size
     _checked_side(width), _checked_side(height)
     if out is None:
-        out = np.zeros((height, width, 3), np.uint8)
+        out = np.empty((height, width, 3), np.uint8)
     elif out.shape != (height, width, 3) or out.dtype != np.uint8:
         raise InvalidData(f"Expected `out` to be uint8 {(height, width, 3)}, but got {out.dtype} {out.shape}.")
     scale = min(width / pixels.shape[1], height / pixels.shape[0])
-    content = _resized(pixels, scale)
-    tall, wide = content.shape[:2]
+    wide, tall = _scaled_size(pixels, scale)
     x, y = (width - wide) // 2, (height - tall) // 2
     out[:y], out[y + tall :], out[y : y + tall, :x], out[y : y + tall, x + wide :] = 0, 0, 0, 0
-    out[y : y + tall, x : x + wide] = content
+    out[y : y + tall, x : x + wide] = _resized(pixels, scale)
     return out, scale, (x, y)
 
 
@@ -324,12 +323,16 @@ def _shrunk(pixels: Pixels, scale: float) -> Pixels:
 
 
 def _resized(pixels: Pixels, scale: float) -> Pixels:
-    height, width = pixels.shape[:2]
-    wide, tall = max(1, round(width * scale)), max(1, round(height * scale))
-    if (wide, tall) == (width, height):
+    size = _scaled_size(pixels, scale)
+    if size == (pixels.shape[1], pixels.shape[0]):
         return pixels
     interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(pixels, (wide, tall), interpolation=interpolation), dtype=np.uint8)
+    return np.asarray(cv2.resize(pixels, size, interpolation=interpolation), dtype=np.uint8)
+
+
+def _scaled_size(pixels: Pixels, scale: float) -> tuple[int, int]:
+    """(width, height) in whole pixels."""
+    return max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale))
 
 
 def _checked_side(side: int) -> int:

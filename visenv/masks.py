@@ -70,11 +70,15 @@ class Masks:
         boxes: NDArray[np.int64] | None = None,
     ) -> None:
         """Hold parts that are known to be right and to agree; users call a ``from_*`` constructor."""
-        parts: dict[str, Any] = {"shape": shape, "length": length, "crops": crops, "counts": counts, "texts": texts}
-        arrays = {"offsets": offsets, "areas": areas, "boxes": boxes}
-        parts |= {name: None if array is None else _frozen(array) for name, array in arrays.items()}
-        for name, part in parts.items():
-            object.__setattr__(self, f"_{name}", part)
+        hold = super().__setattr__
+        hold("_shape", shape)
+        hold("_length", length)
+        hold("_crops", crops)
+        hold("_counts", counts)
+        hold("_texts", texts)
+        hold("_offsets", None if offsets is None else _frozen(offsets))
+        hold("_areas", None if areas is None else _frozen(areas))
+        hold("_boxes", None if boxes is None else _frozen(boxes))
 
     # --- constructors ---------------------------------------------------------------------------------------------
 
@@ -321,24 +325,25 @@ class Masks:
         if isinstance(index, (int, np.integer)) and not isinstance(index, (bool, np.bool_)):
             if not -self._length <= index < self._length:
                 raise IndexError(f"Expected an index below {self._length}, but got {index}.")
-            chosen = [int(index) % self._length]
+            picked = np.array([int(index) % self._length])
         elif isinstance(index, slice):
-            chosen = list(range(self._length))[index]
+            picked = np.arange(self._length)[index]
         else:
             picks = np.asarray(index)
             picks = picks.astype(np.int64) if picks.size == 0 and picks.dtype != np.bool_ else picks
             if picks.ndim != 1 or picks.dtype.kind not in "biu":
                 raise InvalidData(f"Expected an index, a slice, or a 1-D array of either, but got {index!r:.80}.")
-            chosen = np.arange(self._length)[picks].tolist()
+            picked = np.arange(self._length)[picks]
+        chosen = picked.tolist()
         return Masks(
             self._shape,
             len(chosen),
             crops=None if self._crops is None else tuple(self._crops[i] for i in chosen),
             counts=None if self._counts is None else tuple(self._counts[i] for i in chosen),
             texts=None if self._texts is None else tuple(self._texts[i] for i in chosen),
-            offsets=None if self._offsets is None else self._offsets[chosen],
-            areas=None if self._areas is None else self._areas[chosen],
-            boxes=None if self._boxes is None else self._boxes[chosen],
+            offsets=None if self._offsets is None else self._offsets[picked],
+            areas=None if self._areas is None else self._areas[picked],
+            boxes=None if self._boxes is None else self._boxes[picked],
         )
 
     def __iter__(self) -> Iterator[Masks]:

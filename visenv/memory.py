@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from visenv.errors import InvalidData, UnknownName
@@ -224,16 +224,21 @@ class VisualMemory:
         Returns:
             The memory after, and what was archived.
         """
-        new = [
-            Seen(self.shown + i, name, self.rule.tokens(*size), drawn) for i, (name, size, drawn) in enumerate(pictures)
-        ]
+        rule = self.rule
+        new = [Seen(self.shown + i, name, rule.tokens(*size), drawn) for i, (name, size, drawn) in enumerate(pictures)]
         names = {seen.name for seen in new}
         kept = tuple(self.policy.keep([seen for seen in self.visible if seen.name not in names], new))
         keys = {seen.key for seen in kept}
         archived = tuple(seen for seen in (*self.visible, *new) if seen.key not in keys)
         spent = self.spent + sum(seen.tokens for seen in new)
-        return replace(self, visible=kept, shown=self.shown + len(new), spent=spent), archived
+        shown = self.shown + len(new)
+        return VisualMemory(
+            self.policy, rule, kept, shown=shown, spent=spent, read=self.read, unarchived=self.unarchived
+        ), archived
 
     def turned(self) -> VisualMemory:
         """Account for one turn of the agent, which reads everything in view."""
-        return replace(self, read=self.read + self.tokens, unarchived=self.unarchived + self.spent)
+        read, unarchived = self.read + self.tokens, self.unarchived + self.spent
+        return VisualMemory(
+            self.policy, self.rule, self.visible, self.shown, self.spent, read=read, unarchived=unarchived
+        )

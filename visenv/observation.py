@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -20,10 +21,13 @@ from visenv.spaces import (
     TILE,
     token_ids,
 )
-from visenv.types import FloatArray, IntArray
+from visenv.types import Detections, FloatArray, IntArray
 from visenv.workspace import NamedImage
 
 Observation: TypeAlias = "dict[str, NDArray[np.generic]]"
+
+_MOST = 16.0
+"""Of a value in ``memory_state``."""
 
 
 def empty_observation(pictures: bool) -> Observation:
@@ -77,58 +81,55 @@ def _contact_sheet(slots: Sequence[NamedImage], sheet: NDArray[np.generic]) -> N
 
 
 def _memory_state(episode: Episode, slots: Sequence[NamedImage], out: NDArray[np.generic]) -> None:
-    workspace = episode.workspace
+    workspace, turns, limit = episode.workspace, episode.turns, episode.config.max_turns
     visible = {seen.name for seen in episode.memory.visible if not seen.visualisation}
-    limit = episode.config.max_turns
     rows = []
     for image in slots:
-        width, height = image.root.size
-        x0, y0, x1, y1 = image.window
         found = workspace.detections.get(image.name)
         points = workspace.points.get(image.name)
         count = len(found) if found is not None else len(points.points) if points is not None else 0
         rows.append(
             (
                 1.0,
-                float(image.name in visible),
-                -np.log2(image.to_root[0, 0]),
-                x0 / width,
-                y0 / height,
-                x1 / width,
-                y1 / height,
-                float(points is not None),
-                float(found is not None),
-                np.log1p(count),
-                (episode.turns - image.group) / limit,
+                image.name in visible,
+                *(min(max(value, 0.0), _MOST) for value in image.place),
+                points is not None,
+                found is not None,
+                math.log1p(count),
+                (turns - image.group) / limit,
             )
         )
-    out[: len(rows)] = np.clip(rows, 0, 16)
+    out[: len(rows)] = rows
     out[len(rows) :] = 0
 
 
 def _detections(episode: Episode, out: NDArray[np.generic]) -> None:
     """The final result, or else what stands on the images, newest first."""
-    workspace = episode.workspace
-    out[:] = 0
+    workspace, final = episode.workspace, episode.workspace.final
+    if final is not None:
+        filled = _rows([final], [workspace.root], out)
+    else:
+        names = list(reversed(workspace.detections))
+        filled = _rows([workspace.detections[name] for name in names], [workspace.images[name] for name in names], out)
+    out[:filled, 5] = final is not None
+    out[filled:] = 0
+
+
+def _rows(found: Sequence[Detections], images: Sequence[NamedImage], out: NDArray[np.generic]) -> int:
+    """Boxes in parts of the root, and their scores, as far as there is room; returns how many rows were written."""
     filled = 0
-    if workspace.final is not None:
-        _rows(workspace.final.boxes, workspace.final.scores, workspace.root, 1.0, out)
-        return
-    for name in reversed(workspace.detections):
-        found = workspace.detections[name]
-        filled += _rows(found.boxes, found.scores, workspace.images[name], 0.0, out[filled:])
+    for detections, image in zip(found, images, strict=True):
         if filled == len(out):
-            return
+            break
+        count = min(len(detections), len(out) - filled)
+        rows = out[filled : filled + count]
+        scale, shift = image.to_parts
+        _write_parts(detections.boxes[:count] * scale + shift, rows[:, :4])
+        _write_parts(detections.scores[:count], rows[:, 4])
+        filled += count
+    return filled
 
 
-def _rows(boxes: FloatArray, scores: FloatArray, image: NamedImage, final: float, out: NDArray[np.generic]) -> int:
-    count = min(len(boxes), len(out))
-    if count:
-        (a, _, x), (_, b, y) = image.to_root[:2]
-        width, height = image.root.size
-        scale = np.array([a / width, b / height, a / width, b / height])
-        shift = np.array([x / width, y / height, x / width, y / height])
-        out[:count, :4] = np.clip(boxes[:count] * scale + shift, 0, 1)
-        out[:count, 4] = np.clip(scores[:count], 0, 1)
-        out[:count, 5] = final
-    return count
+def _write_parts(values: FloatArray, out: NDArray[np.generic]) -> None:
+    # Two comparisons take a quarter of the time of np.clip, which looks at its bounds first.
+    np.minimum(np.maximum(values, 0.0), 1.0, out=out, casting="same_kind")

@@ -94,6 +94,21 @@ class NamedImage:
         return corners[:2].T.ravel()
 
     @cached_property
+    def place(self) -> tuple[float, ...]:
+        """How it lies in its root: log2 of how much finer its pixels are, then its window in parts of the root."""
+        width, height = self.root.size
+        x0, y0, x1, y1 = self.window.tolist()
+        return -float(np.log2(self.to_root[0, 0])), x0 / width, y0 / height, x1 / width, y1 / height
+
+    @cached_property
+    def to_parts(self) -> tuple[FloatArray, FloatArray]:
+        """(4,) and (4,): by what a box on it is multiplied, and what is added, to have it in parts of the root."""
+        (a, _, x), (_, b, y), _ = self.to_root.tolist()
+        width, height = self.root.size
+        scale = np.array([a / width, b / height, a / width, b / height])
+        return scale, np.array([x / width, y / height, x / width, y / height])
+
+    @cached_property
     def tile(self) -> Pixels:
         """(TILE, TILE, 3) uint8: the image letterboxed, for contact sheets."""
         enlarged = self.maker == "upscaled" and self.parent is not None
@@ -326,13 +341,13 @@ def usable_points(points: Points, size: tuple[int, int]) -> Points:
 
 def usable(detections: Detections) -> Detections:
     """Drop what must not be stored: boxes without an area, not finite or absurdly far out, and empty masks."""
-    boxes = detections.boxes
-    keep = (np.abs(boxes) <= _FARTHEST).all(axis=1) & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-    if detections.masks is not None:
-        keep &= detections.masks.areas > 0
-    if keep.all():
+    boxes, masks = detections.boxes, detections.masks
+    near, right = np.abs(boxes) <= _FARTHEST, boxes[:, 2:] > boxes[:, :2]
+    if near.all() and right.all() and (masks is None or masks.areas.all()):
         return detections
+    keep = near.all(axis=1) & right.all(axis=1)
+    if masks is not None:
+        keep &= masks.areas > 0
     index = np.flatnonzero(keep)
     labels = None if detections.labels is None else tuple(detections.labels[i] for i in index)
-    masks = None if detections.masks is None else detections.masks[index]
-    return Detections(boxes[index], masks, detections.scores[index], labels)
+    return Detections(boxes[index], None if masks is None else masks[index], detections.scores[index], labels)

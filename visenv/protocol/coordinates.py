@@ -6,6 +6,7 @@ the border, and every observation says which frame its numbers are in (``Coordin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -110,11 +111,11 @@ class CoordinateFrame:
         width, height = size
         return f"x and y from 0 to {self.extent:g} across {width}x{height}"
 
-    def _units(self, size: tuple[int, int], shown: tuple[int, int] | None) -> NDArray[np.float64]:
-        return _positive(shown or size) if self.extent is None else np.full(2, self.extent)
+    def _units(self, size: tuple[int, int], shown: tuple[int, int] | None) -> tuple[float, float]:
+        return _positive(shown or size) if self.extent is None else (self.extent, self.extent)
 
     def _scaled(
-        self, values: ArrayLike, source: NDArray[np.float64], target: NDArray[np.float64]
+        self, values: ArrayLike, source: tuple[float, float], target: tuple[float, float]
     ) -> NDArray[np.float64]:
         try:
             numbers = np.asarray(values, dtype=np.float64)
@@ -126,15 +127,18 @@ class CoordinateFrame:
             raise InvalidData(f"Expected points (..., 2) or boxes (..., 4), but got the shape {numbers.shape}.")
         if not np.isfinite(numbers).all():
             raise InvalidData("Expected finite coordinates, but got NaN or infinity.")
-        pairs = numbers.reshape(*numbers.shape[:-1], -1, 2)
-        return (pairs * (target / source)).reshape(numbers.shape)
+        factors = [target[0] / source[0], target[1] / source[1]]
+        return numbers * (factors * (numbers.shape[-1] // 2))
 
 
-def _positive(size: tuple[int, int]) -> NDArray[np.float64]:
-    sides = np.asarray(size, dtype=np.float64)
-    if sides.shape != (2,) or not np.isfinite(sides).all() or (sides <= 0).any():
+def _positive(size: tuple[int, int]) -> tuple[float, float]:
+    try:
+        width, height = (float(side) for side in size)
+    except (TypeError, ValueError):
+        width = height = 0.0
+    if not (0 < width < math.inf and 0 < height < math.inf):
         raise InvalidData(f"Expected a size (width, height) of positive numbers, but got {size!r}.")
-    return sides
+    return width, height
 
 
 ABSOLUTE = CoordinateFrame("absolute", extent=None, whole=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -63,7 +62,7 @@ def checked(action: Action) -> Action:
     if isinstance(action, Answer):
         if not isinstance(action.text, str) or len(action.text) > MAX_ANSWER:
             return Malformed("long_answer", f"Expected an answer of at most {MAX_ANSWER} characters.")
-        return replace(action, text=_utf8(action.text), thought=_utf8(str(action.thought)))
+        return Answer(_utf8(action.text), _utf8(str(action.thought)))
     if isinstance(action, Malformed):
         return Malformed(_utf8(str(action.code))[:MAX_NAME], _utf8(str(action.message))[:MAX_MESSAGE])
     if not isinstance(action.name, str) or not isinstance(action.arguments, Mapping):
@@ -71,7 +70,7 @@ def checked(action: Action) -> Action:
     if len(action.name) > MAX_NAME:
         return Malformed("too_large", f"Expected a tool's name of at most {MAX_NAME} characters.")
     try:
-        written = _utf8(json.dumps(dict(action.arguments), default=_json_value, ensure_ascii=False, allow_nan=False))
+        written = _utf8(_JSON.encode(dict(action.arguments)))
         arguments = json.loads(written)
     except (RecursionError, TypeError, ValueError):
         expected = "Expected the arguments to be plain JSON values, with finite numbers, and not nested too deeply."
@@ -79,13 +78,16 @@ def checked(action: Action) -> Action:
     if len(written) > MAX_ARGUMENTS:
         expected = f"Expected arguments of at most {MAX_ARGUMENTS} characters as JSON"
         return Malformed("too_large", f"{expected}, but got {len(written)}.")
-    return replace(action, name=_utf8(action.name), arguments=arguments, thought=_utf8(str(action.thought)))
+    return ToolCall(_utf8(action.name), arguments, _utf8(str(action.thought)))
 
 
 def _json_value(value: object) -> object:
     if isinstance(value, (np.generic, np.ndarray)):
         return value.tolist()
     raise TypeError(type(value).__name__)
+
+
+_JSON = json.JSONEncoder(default=_json_value, ensure_ascii=False, allow_nan=False)
 
 
 def kept_text(text: str | None, action: Action) -> str | None:

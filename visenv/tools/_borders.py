@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from visenv.geometry import footprint
 from visenv.types import BoolArray, FloatArray
@@ -22,12 +22,12 @@ _TOLERANCE = 1e-6
 _LEAST_MARGIN = 2
 
 
-def near_sides(boxes: FloatArray, shape: tuple[int, int], edge_margin: float) -> BoolArray:
+def near_sides(boxes: FloatArray, shapes: ArrayLike, edge_margin: float) -> BoolArray:
     """Say to which sides of their image masks come close.
 
     Args:
         boxes: (N, 4) tight boxes of the masks, xyxy pixels of the image, half-open.
-        shape: (height, width) of the image.
+        shapes: (height, width) of the image, or (N, 2) of each box's own.
         edge_margin: share of a side that counts as close; at least 2 pixels.
 
     Returns:
@@ -37,10 +37,9 @@ def near_sides(boxes: FloatArray, shape: tuple[int, int], edge_margin: float) ->
         >>> near_sides(np.array([[0, 10, 50, 20]]), (100, 100), 0.03).tolist()
         [[True, False, False, False]]
     """
-    height, width = shape
-    x, y = (max(_LEAST_MARGIN, round(side * edge_margin)) for side in (width, height))
-    x0, y0, x1, y1 = boxes.T
-    return np.stack((x0 <= x, y0 <= y, x1 >= width - x, y1 >= height - y), axis=1)
+    sides = np.asarray(shapes)[..., ::-1]
+    margins = np.maximum(_LEAST_MARGIN, np.rint(sides * edge_margin))
+    return np.concatenate((boxes[:, :2] <= margins, boxes[:, 2:] >= sides - margins), axis=1)
 
 
 def shared_borders(images: Sequence[Placed], size: tuple[int, int]) -> NDArray[np.bool_]:

@@ -19,7 +19,7 @@ from visenv.geometry import check_transform, clip_boxes, map_boxes, valid_boxes
 from visenv.masks import Masks
 from visenv.tools._borders import border_limits, near_sides, shared_borders
 from visenv.tools._pairs import Overlaps, touching_pairs
-from visenv.types import BoolArray, Detections, FloatArray, IntArray
+from visenv.types import Detections, FloatArray, IntArray
 
 _Join: TypeAlias = tuple[float, int, int]
 """Overlap over the smaller area, and the two detections."""
@@ -66,14 +66,14 @@ class _Mapped:
     masks: Masks
     boxes: FloatArray  # (N, 4) xyxy pixels of the root, clipped to it
     source: IntArray  # (N,) which image each was found in
-    near: BoolArray  # (N, 4) whether it comes close to the left, top, right, bottom side of that image
+    local: FloatArray  # (N, 4) the mask's tight box, xyxy pixels of that image
     scores: FloatArray  # (N,)
     labels: tuple[str, ...] | None
 
     def __getitem__(self, chosen: NDArray[np.int64]) -> _Mapped:
         labels = None if self.labels is None else tuple(self.labels[i] for i in chosen.tolist())
         masks, boxes, source = self.masks[chosen], self.boxes[chosen], self.source[chosen]
-        return _Mapped(masks, boxes, source, self.near[chosen], self.scores[chosen], labels)
+        return _Mapped(masks, boxes, source, self.local[chosen], self.scores[chosen], labels)
 
     def touching(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """Pairs from different images whose tight boxes overlap; see ``touching_pairs``."""
@@ -136,7 +136,7 @@ def merge_detections(
     if not sources:
         return Detections(np.zeros((0, 4)), Masks.empty((height, width)))
     images = list({source.name: source for source in sources}.values())
-    mapped = _mapped_to_root(images, size, edge_margin)
+    mapped = _mapped_to_root(images, size)
     if len(images) == 1:
         # Detections of one image are never duplicates or fragments of each other.
         return _as_detections(mapped, [[index] for index in range(len(mapped.source))])
@@ -145,37 +145,41 @@ def merge_detections(
     return _as_detections(kept, _objects(kept.source.tolist(), joins))
 
 
-def _mapped_to_root(images: Sequence[SourceDetections], size: tuple[int, int], edge_margin: float) -> _Mapped:
+def _mapped_to_root(images: Sequence[SourceDetections], size: tuple[int, int]) -> _Mapped:
     """All detections that lie in the root, in the order in which they are judged."""
-    parts = [_mapped_image(index, image, size, edge_margin) for index, image in enumerate(images)]
+    parts = [_mapped_image(index, image, size) for index, image in enumerate(images)]
     filled = [part for part in parts if len(part.source)]
-    labels = [part.labels for part in filled if part.labels is not None]
-    whole = _Mapped(
-        Masks.concatenate([part.masks for part in parts]),
-        np.concatenate([part.boxes for part in parts]),
-        np.concatenate([part.source for part in parts]),
-        np.concatenate([part.near for part in parts]),
-        np.concatenate([part.scores for part in parts]),
-        tuple(label for some in labels for label in some) if filled and len(labels) == len(filled) else None,
-    )
+    whole = filled[0] if len(filled) == 1 else _joined(parts, filled)
     depths = np.array([image.depth for image in images])[whole.source]
     return whole[np.lexsort((-whole.masks.areas, -depths))]
 
 
-def _mapped_image(index: int, image: SourceDetections, size: tuple[int, int], edge_margin: float) -> _Mapped:
+def _joined(parts: list[_Mapped], filled: list[_Mapped]) -> _Mapped:
+    labels = [part.labels for part in filled if part.labels is not None]
+    return _Mapped(
+        Masks.concatenate([part.masks for part in parts]),
+        np.concatenate([part.boxes for part in parts]),
+        np.concatenate([part.source for part in parts]),
+        np.concatenate([part.local for part in parts]),
+        np.concatenate([part.scores for part in parts]),
+        tuple(label for some in labels for label in some) if filled and len(labels) == len(filled) else None,
+    )
+
+
+def _mapped_image(index: int, image: SourceDetections, size: tuple[int, int]) -> _Mapped:
     width, height = size
     found = image.detections
-    boxes = clip_boxes(map_boxes(image.transform, found.boxes), width, height)
-    chosen = np.flatnonzero(valid_boxes(boxes))
+    mapped = map_boxes(image.transform, found.boxes)
+    boxes = clip_boxes(mapped, width, height)
+    chosen = np.flatnonzero(np.isfinite(mapped).all(axis=1) & valid_boxes(boxes))
     local = image.masks if len(chosen) == len(found) else image.masks[chosen]
     masks = local.warp(image.transform, (height, width))
     filled = np.flatnonzero(masks.areas)
     if len(filled) < len(chosen):
         chosen, masks, local = chosen[filled], masks[filled], local[filled]
-    near = near_sides(local.boxes, local.shape, edge_margin)
     labels = None if found.labels is None else tuple(found.labels[i] for i in chosen.tolist())
     scores = np.asarray(found.scores)[chosen]
-    return _Mapped(masks, boxes[chosen], np.full(len(chosen), index), near, scores, labels)
+    return _Mapped(masks, boxes[chosen], np.full(len(chosen), index), local.boxes, scores, labels)
 
 
 def _without_duplicates(mapped: _Mapped, iou_threshold: float) -> NDArray[np.int64]:
@@ -213,9 +217,10 @@ def _fragment_joins(
     first, second, overlap = kept.touching()
     areas = kept.masks.areas
     smaller = np.minimum(areas[first], areas[second])
+    near = near_sides(kept.local, np.array([image.masks.shape for image in images])[kept.source], edge_margin)
     # For each pair and side: whether the first was cut there where the second goes on, and the other way round.
-    cut_first = borders[kept.source[first], kept.source[second]] & kept.near[first]
-    cut_second = borders[kept.source[second], kept.source[first]] & kept.near[second]
+    cut_first = borders[kept.source[first], kept.source[second]] & near[first]
+    cut_second = borders[kept.source[second], kept.source[first]] & near[second]
     possible = (np.minimum(overlap, smaller) / smaller > fragment_overlap) & (cut_first | cut_second).any(axis=1)
     limits = border_limits(placed, edge_margin)
     common = Overlaps(kept.masks)
