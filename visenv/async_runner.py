@@ -20,7 +20,7 @@ from gymnasium.utils.seeding import np_random
 
 from visenv.async_batches import WINDOW, AsyncPool, ExpertThreads, drive_async
 from visenv.env import VisionToolEnv
-from visenv.episode import Episode
+from visenv.episode import Episode, EpisodeState
 from visenv.errors import InvalidData
 from visenv.records import trajectory_record, turn_record
 from visenv.registration import policies
@@ -217,11 +217,11 @@ class AsyncEpisodeRunner:
 
     def _drawn(self, plans: Iterable[EpisodePlan]) -> Iterator[_Job]:
         """The samples that a seed stands for; the episodes of a group share theirs."""
-        last: tuple[object, Sample] | None = None
+        last: tuple[object, EpisodeState] | None = None
         for plan in plans:
             key = (plan.sample, plan.env_seed)
             if last is None or last[0] != key:
-                last = (key, self._sample(plan))
+                last = (key, self._env.prepare(self._sample(plan)))
             yield _Job(plan, last[1])
 
     def _sample(self, plan: EpisodePlan) -> Sample:
@@ -233,7 +233,7 @@ class AsyncEpisodeRunner:
             option = {"sample_id": given} if isinstance(given, str) else {"index": given}
             sample = given if isinstance(given, Sample) else self._env.choose(option)
             assert sample is not None
-            yield _Job(plan, sample)
+            yield _Job(plan, self._env.prepare(sample))
 
     # --- episodes, on the event loop ----------------------------------------------------------------------------------
 
@@ -281,7 +281,8 @@ class AsyncEpisodeRunner:
             await asyncio.gather(*seats, return_exceptions=True)
 
     async def _play(self, env: VisionToolEnv, job: _Job, policy: AsyncPolicy, pool: AsyncPool) -> EpisodeResult:
-        env.begin(job.sample)
+        env.begin(job.state.sample)
+        env.episode.set_state(job.state)
         turns: list[dict[str, Any]] = []
         reward, ended, failure = 0.0, False, None
         try:
@@ -344,7 +345,8 @@ class PolicyFailure(Exception):
 @dataclass(frozen=True)
 class _Job:
     plan: EpisodePlan
-    sample: Sample
+    state: EpisodeState
+    """What the episode begins with."""
 
 
 class _FunctionPolicy:

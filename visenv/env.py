@@ -12,7 +12,7 @@ import numpy as np
 from visenv.actions import discrete_action, discrete_masks, structured_action
 from visenv.datasets.base import Dataset
 from visenv.datasets.making import make_dataset
-from visenv.episode import Episode, EpisodeConfig, Reward, Stepping, StepResult
+from visenv.episode import Episode, EpisodeConfig, EpisodeState, Reward, Stepping, StepResult
 from visenv.errors import EpisodeOver, InvalidData
 from visenv.experts_pool import ExpertPool, ExpertsLike, drive, make_experts
 from visenv.experts_workers import WorkerExpert, in_workers
@@ -147,6 +147,19 @@ class VisionToolEnv(gym.Env[Observation, Any]):
         self._phrase_tokens = phrase_tokens(self.phrases)
         if self.render_mode == "human":
             print(f"\n{sample.sample_id}: {sample.query}")
+
+    def prepare(self, sample: Sample) -> EpisodeState:
+        """What an episode about a sample begins with, for drivers that prepare the next one while experts work.
+
+        All that its first observation and its first request will ask for is worked out and kept. May run on another
+        thread; ``begin(sample)`` and then ``episode.set_state(prepared)`` begin the episode.
+        """
+        episode = Episode(self.config, sample)
+        # The observation itself is of no use: pictures keep what was made small of them, and roots their digests.
+        observe(episode, phrase_tokens([sample.query]), empty_observation(self._pictures))
+        for image in episode.workspace.images.values():
+            _ = image.provenance.key
+        return episode.get_state()
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Take one turn.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, ClassVar, TypeGuard
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from visenv.datasets.base import Dataset
 from visenv.env import VisionToolEnv
+from visenv.episode import EpisodeState
 from visenv.errors import EpisodeOver, InvalidData
 from visenv.experts_pool import drive_all
 from visenv.observation import Observation
@@ -26,32 +27,45 @@ WHOLE = frozenset({"error", "outcome", "tool", "final_obs"})
 
 
 class SampleStream:
-    """The samples that one seed gives, in order, for one or several environments that all start at the first.
+    """The episodes that one seed gives, in order, for one or several environments that all start at the first.
 
-    The next sample is drawn on another thread before anybody asks for it.
+    The next sample is drawn, and its episode prepared, on another thread before anybody asks for it.
 
     Args:
         dataset: where samples come from; its ``draw`` is called on the other thread.
+        prepare: says what an episode about a sample begins with, on the other thread too.
         seed: of the stream; the samples are those that one environment draws after ``reset(seed=seed)``.
         readers: the environments that read it.
         workers: who draws ahead.
     """
 
-    def __init__(self, dataset: Dataset, seed: int | None, readers: Iterable[int], workers: ThreadPoolExecutor) -> None:
-        self._dataset, self._workers = dataset, workers
+    def __init__(
+        self,
+        dataset: Dataset,
+        prepare: Callable[[Sample], EpisodeState],
+        seed: int | None,
+        readers: Iterable[int],
+        workers: ThreadPoolExecutor,
+    ) -> None:
+        self._dataset, self._prepare, self._workers = dataset, prepare, workers
         self._rng = np_random(seed)[0]
         self._places = dict.fromkeys(readers, 0)
-        self._drawn: dict[int, Future[Sample]] = {}
+        self._drawn: dict[int, Future[EpisodeState]] = {}
         self._count = 0
         self._draw_ahead()
 
     def _draw_ahead(self) -> None:
         # One worker thread draws for everybody, in the order of submission: a stream's samples come in order.
-        self._drawn[self._count] = self._workers.submit(self._dataset.draw, self._rng)
+        self._drawn[self._count] = self._workers.submit(self._draw)
         self._count += 1
 
-    def peek(self, reader: int) -> Sample:
-        """The next sample of one reader, who stays where it is, unless the sample cannot be drawn: then it is passed.
+    def _draw(self) -> EpisodeState:
+        return self._prepare(self._dataset.draw(self._rng))
+
+    def peek(self, reader: int) -> EpisodeState:
+        """What one reader's next episode begins with.
+
+        The reader stays where it is, unless the sample cannot be drawn: then it is passed.
 
         Raises:
             Exception: what the data set raised.
@@ -183,12 +197,12 @@ class VisionToolVectorEnv(VectorEnv[Observation, Any, Any]):
         seeds = self.spawn_seeds(seed)
         begun = np.flatnonzero(mask).tolist()
         asked = {index: self.envs[index].choose(self._choice(options, index)) for index in begun}
+        states = {index: self.envs[index].prepare(sample) for index, sample in asked.items() if sample is not None}
         self._seed({index: seeds[index] for index in begun})
-        samples = {index: sample for index, sample in asked.items() if sample is not None}
-        samples |= self._draw(index for index in begun if index not in samples)
+        states |= self._draw(index for index in begun if index not in states)
         infos: dict[str, Any] = {}
         for index in begun:
-            self._begin(index, samples[index])
+            self._begin(index, states[index])
             infos = self._add_info(infos, self.envs[index].info(), index)
         return self._returned(), infos
 
@@ -251,7 +265,7 @@ class VisionToolVectorEnv(VectorEnv[Observation, Any, Any]):
                 truncations[index] = result.truncated or late
             over = terminations | truncations
             due = over if self.autoreset_mode is AutoresetMode.SAME_STEP else fresh
-            samples = self._draw(np.flatnonzero(due).tolist())
+            states = self._draw(np.flatnonzero(due).tolist())
         except BaseException:
             for index, state in zip(acting, before, strict=True):
                 self.envs[index].episode.set_state(state)
@@ -263,10 +277,10 @@ class VisionToolVectorEnv(VectorEnv[Observation, Any, Any]):
         infos: list[dict[str, Any]] = []
         for index, env in enumerate(self.envs):
             final: dict[str, Any] = {}
-            if index in samples:
+            if index in states:
                 if over[index]:
                     final = {"final_obs": env.observation(), "final_info": env.info()}
-                self._begin(index, samples[index])
+                self._begin(index, states[index])
             else:
                 env.observation(self._row(index))
             infos.append(final | env.info())
@@ -302,15 +316,16 @@ class VisionToolVectorEnv(VectorEnv[Observation, Any, Any]):
         if self.closed:
             raise ClosedEnvironmentError("The environments are closed: make new ones.")
 
-    def _draw(self, indices: Iterable[int]) -> dict[int, Sample]:
-        """The next samples of some environments; where one cannot be drawn, the others keep theirs for another time."""
-        samples = {index: self._streams[index].peek(index) for index in indices}
-        for index in samples:
+    def _draw(self, indices: Iterable[int]) -> dict[int, EpisodeState]:
+        """What comes next in some environments; where one cannot be drawn, the others keep theirs for another time."""
+        states = {index: self._streams[index].peek(index) for index in indices}
+        for index in states:
             self._streams[index].advance(index)
-        return samples
+        return states
 
-    def _begin(self, index: int, sample: Sample) -> None:
-        self.envs[index].begin(sample)
+    def _begin(self, index: int, state: EpisodeState) -> None:
+        self.envs[index].begin(state.sample)
+        self.envs[index].episode.set_state(state)
         self.envs[index].observation(self._row(index))
         self._steps[index], self._over[index] = 0, False
 
@@ -328,11 +343,12 @@ class VisionToolVectorEnv(VectorEnv[Observation, Any, Any]):
         for index, seed in seeds.items():
             if seed is not None or index not in self._streams:
                 readers.setdefault((index // self.group_size, seed), []).append(index)
+        first = self.envs[0]
         for (_, seed), indices in readers.items():
             for index in indices:
                 if index in self._streams:
                     self._streams[index].leave(index)
-            stream = SampleStream(self.envs[0].dataset, seed, indices, self._workers)
+            stream = SampleStream(first.dataset, first.prepare, seed, indices, self._workers)
             self._streams |= dict.fromkeys(indices, stream)
         self.seeds = tuple(old if (new := seeds.get(index)) is None else new for index, old in enumerate(self.seeds))
 

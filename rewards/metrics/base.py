@@ -144,6 +144,8 @@ def failed(outcome: Outcome, truth: Truth) -> bool:
 def mean(values: Iterable[float]) -> float:
     """The mean of some numbers, NaN of none."""
     numbers = list(values)
+    if len(numbers) == 1:  # An episode's own figures; NumPy takes its time over one number.
+        return float(numbers[0])
     return float(np.mean(numbers)) if numbers else float("nan")
 
 
