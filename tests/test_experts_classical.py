@@ -16,7 +16,7 @@ from visenv.experts.classical import make
 from visenv.experts.classical.colour import NAMES, name_probabilities, to_lab
 from visenv.experts.classical.foreground import fit_background, working_size
 from visenv.experts.classical.lexicon import noun_at
-from visenv.experts.classical.perception import Perceiver, perceive
+from visenv.experts.classical.perception import Perceiver, perceive, working_side
 from visenv.experts.classical.shape import ANGLES, RINGS, correlate, load_banks, polar_map
 from visenv.experts.classical.upscaler import upscale
 from visenv.images import Provenance, RootPixels
@@ -89,6 +89,22 @@ def test_small_things_need_a_patch_or_upscaling():
     assert len(whole) == 0
     assert len(alone) == 0
     assert len(enlarged) == 1
+
+
+def test_an_enlargement_is_looked_at_no_closer_than_its_root_can_show():
+    pixels, _ = scene(("star", 9, 20, 30, "red", "plain"), size=(60, 60))
+    large = upscale(pixels, 4)
+    provenance = Provenance(RootPixels(pixels))
+    to_root = np.diag([0.25, 0.25, 1])
+    view = View(large, provenance.then("x4"), to_root=to_root)
+    assert working_side(view) == 120
+    assert working_side(View(pixels, provenance)) == working_side(View(large, provenance)) > 120
+    (expert,) = make()
+    small, found = expert.run([GroundPhrase(View(pixels, provenance), "star"), GroundPhrase(view, "star")])
+    assert len(small) == 0
+    assert len(found) == 1
+    assert found.masks.shape == large.shape[:2]
+    assert np.abs(found.boxes[0] / 4 - (20, 30, 29, 39)).max() <= 1
 
 
 def test_noise_that_breaks_outlines_costs_detections():

@@ -53,14 +53,19 @@ class Surface:
         return np.asarray(cv2.sqrt(cv2.transform(cv2.multiply(scaled, scaled), weights)))
 
 
-def working_size(width: int, height: int) -> tuple[int, int]:
+def working_size(width: int, height: int, side: int = WORKING_SIDE) -> tuple[int, int]:
     """(width, height) at which an image is looked at: never larger than it is.
+
+    Args:
+        width: of the image, pixels.
+        height: of the image, pixels.
+        side: the most that the longer side is looked at with, working pixels.
 
     Example:
         >>> working_size(1280, 960), working_size(100, 40), working_size(4000, 2)
         ((320, 240), (100, 40), (320, 1))
     """
-    scale = min(1.0, WORKING_SIDE / max(width, height))
+    scale = min(1.0, side / max(width, height))
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,7 +12,7 @@ import numpy as np
 from visenv.capabilities import View
 from visenv.errors import InvalidData
 from visenv.experts.classical.colour import NAMES, to_lab
-from visenv.experts.classical.foreground import Surface, fit_background, working_size
+from visenv.experts.classical.foreground import WORKING_SIDE, Surface, fit_background, working_size
 from visenv.experts.classical.parting import Judged, part_and_join
 from visenv.experts.classical.pattern import pattern_probabilities
 from visenv.experts.classical.regions import Region, colour_names, find_regions
@@ -25,11 +26,12 @@ SHARPNESS = {"alone": 70.0, "touching": 75.0}
 """How fast the probability of a kind falls with its correlation; near the fit to 1,176 regions of scenes."""
 HALF_BELIEVED = {"alone": 0.905, "touching": 0.925}
 """The correlation at which a silhouette is as likely to be a known kind as to be something else; fitted likewise."""
-
+DETAIL = 2
+"""Working pixels for each pixel of the root, with which an enlargement is looked at, at most: more show nothing new."""
 VIEW_BYTES, PERCEPT_BYTES = 2_000, 1_400
 """What a perception and each percept in it take in memory besides the pixels of masks, as measured."""
 MEMORY_BYTES = 64_000_000
-"""What is remembered unless told otherwise: some 2,000 views of 256 x 256 pixels."""
+"""What is remembered unless told otherwise: some 1,800 views of 256 x 256 pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +97,7 @@ class Perceiver:
         if memory_bytes < 0:
             raise InvalidData(f"Expected memory_bytes to be at least 0, but got {memory_bytes}.")
         self.memory_bytes = memory_bytes
-        self._memory: dict[str, Perception] = {}
+        self._memory: dict[tuple[str, int], Perception] = {}
         self._held = 0
 
     def __reduce__(self) -> tuple[type[Perceiver], tuple[int]]:
@@ -107,10 +109,11 @@ class Perceiver:
 
     def __call__(self, view: View) -> Perception:
         """What is seen in a view; equal provenance keys are looked at once while they are remembered."""
-        key = view.provenance.key
+        side = working_side(view)
+        key = (view.provenance.key, side)
         found = self._memory.pop(key, None)
         if found is None:
-            found = perceive(view.pixels)
+            found = perceive(view.pixels, side)
             self._held += found.nbytes
         self._memory[key] = found
         while self._held > self.memory_bytes and len(self._memory) > 1:
@@ -118,14 +121,29 @@ class Perceiver:
         return found
 
 
-def perceive(pixels: Pixels) -> Perception:
+def working_side(view: View) -> int:
+    """The working pixels of the longer side that show all there is to be seen in a view.
+
+    Example:
+        >>> from visenv.images import Provenance, RootPixels
+        >>> pixels = np.zeros((256, 320, 3), np.uint8)
+        >>> provenance = Provenance(RootPixels(pixels))
+        >>> working_side(View(pixels, provenance)), working_side(View(pixels, provenance, to_root=np.eye(3) / 4))
+        (320, 160)
+    """
+    scale = math.sqrt(abs(np.linalg.det(view.to_root[:2, :2])))
+    return min(WORKING_SIDE, max(1, math.ceil(DETAIL * scale * max(view.size)))) if scale < 1 else WORKING_SIDE
+
+
+def perceive(pixels: Pixels, side: int = WORKING_SIDE) -> Perception:
     """Find and recognise the objects of an image.
 
     Args:
         pixels: (H, W, 3) uint8 RGB, of any size.
+        side: the most that the longer side is looked at with, working pixels.
     """
     height, width = pixels.shape[:2]
-    size = working_size(width, height)
+    size = working_size(width, height, side)
     small = np.ascontiguousarray(pixels)
     if size != (width, height):
         small = np.asarray(cv2.resize(small, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
