@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import importlib
+import re
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +22,9 @@ from visenv.wrappers.recording import plain_json
 from visenv.wrappers.text import vision_env
 
 JSON = typer.Option(False, "--json", help="Print one JSON document, and nothing else, to standard output.")
+
+OWN = "(default: as the environment has it"
+"""How the help begins to say that an option left out changes nothing of an environment."""
 
 
 class Commands(typer.core.TyperGroup):
@@ -51,9 +57,22 @@ def print_json(document: Mapping[str, Any]) -> None:
 def known_id(name: str) -> str:
     """The registered id that somebody means; ``ReasonSeg-v0`` is enough for ``VisHarness/ReasonSeg-v0``.
 
+    Args:
+        name: an id; also ``module:ID``, as ``gym.make`` takes it, where importing the module registers the id.
+
     Raises:
         UnknownName: if there is none; the message offers the nearest.
+        InvalidData: if the module cannot be imported.
     """
+    module, colon, inner = name.partition(":")
+    if colon:
+        if "" not in sys.path:
+            sys.path.insert(0, "")  # A module of one's own lies where the command is given.
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise InvalidData(f"Expected MODULE:ID, but importing {module!r} fails: {error}.") from error
+        name = inner
     if name in ENVIRONMENTS or name in gym.registry:
         return name
     short = {full.partition("/")[2].lower(): full for full in ENVIRONMENTS}
@@ -63,6 +82,27 @@ def known_id(name: str) -> str:
     near = difflib.get_close_matches(name.lower(), candidates, n=1)
     hint = f" Did you mean {candidates[near[0]]!r}?" if near else ""
     raise UnknownName(f"Unknown environment {name!r}.{hint} Known: {', '.join(ENVIRONMENTS)}.")
+
+
+def parse_tasks(text: str | None) -> list[str] | dict[str, float] | None:
+    """What ``--tasks`` names, as ``VisHarness/Mixed-v0`` takes it.
+
+    Raises:
+        InvalidData: if a weight is no number, or only some tasks have one.
+
+    Example:
+        >>> parse_tasks("reasonseg,refcount"), parse_tasks("reasonseg=3,refcount=1")
+        (['reasonseg', 'refcount'], {'reasonseg': 3.0, 'refcount': 1.0})
+    """
+    if text is None:
+        return None
+    parts = [part.partition("=") for part in text.split(",")]
+    if not any(equals for _, equals, _ in parts):
+        return [name.strip() for name, _, _ in parts]
+    try:
+        return {name.strip(): float(weight) for name, _, weight in parts}
+    except ValueError:
+        raise InvalidData(f"Expected --tasks NAME,NAME or NAME=WEIGHT,NAME=WEIGHT, but got {text!r}.") from None
 
 
 def make_env(name: str, **keywords: Any) -> VisionToolEnv:
@@ -77,4 +117,13 @@ def make_env(name: str, **keywords: Any) -> VisionToolEnv:
     kind = Entry(full, creator).load() if isinstance(creator, str) else creator
     if not (isinstance(kind, type) and issubclass(kind, VisionToolEnv)):
         raise InvalidData(f"Expected an environment of visenv, but {full!r} is none: see `visenv list`.")
-    return vision_env(gym.make(full, disable_env_checker=True, **keywords))
+    try:
+        return vision_env(gym.make(full, disable_env_checker=True, **keywords))
+    except TypeError as error:
+        unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if unknown is None:
+            raise
+        option = unknown[1].replace("_", "-")
+        raise InvalidData(
+            f"Expected options that {full} has, but it has no --{option}: see `visenv describe`."
+        ) from None

@@ -12,11 +12,12 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from visenv.cli.common import JSON, known_id, make_env, output, print_json, progress_output
+from visenv.cli.common import JSON, OWN, known_id, make_env, output, parse_tasks, print_json, progress_output
 from visenv.errors import InvalidData
-from visenv.policies import make_policy
+from visenv.policies import Policy, make_policy
 from visenv.policies import rollout as run_policy
 from visenv.report import write_page
+from visenv.training import TrainedPolicy
 from visenv.wrappers.recording import TRAJECTORIES, RecordTrajectories
 
 INTERRUPTED = 130
@@ -25,46 +26,68 @@ INTERRUPTED = 130
 
 def rollout(
     env_id: str = typer.Argument(..., metavar="ID", help="An environment, such as VisHarness/ReasonSeg-v0."),
-    policy: str = typer.Option("scripted", help="Who acts; see `visenv list`."),
-    dataset: str = typer.Option("scenes", help="Where samples come from: a name, or name:path."),
+    policy: str = typer.Option("scripted", help="Who acts: see `visenv list`; or the folder of a training run."),
+    dataset: str | None = typer.Option(
+        None, help=f"Where samples come from: a name, or name:path. {OWN}: scenes)", show_default=False
+    ),
     experts: str | None = typer.Option(
-        None, help="Who answers the tools. [default: classical; oracle with --policy oracle]", show_default=False
+        None, help=f"Who answers the tools. {OWN}: classical; oracle with --policy oracle)", show_default=False
     ),
     split: str = typer.Option("val", help="train, val or test."),
-    difficulty: int = typer.Option(1, help="0 to 3, of generated data."),
+    difficulty: int | None = typer.Option(None, help=f"0 to 3, of generated data. {OWN}: 1)", show_default=False),
+    tasks: str | None = typer.Option(
+        None, help="What Mixed-v0 mixes: reasonseg,refcount, or with weights reasonseg=3,refcount=1."
+    ),
     episodes: int = typer.Option(20, "--episodes", "-n", min=1, help="How many episodes."),
     seed: int = typer.Option(0, min=0, help="Of everything that is drawn; the same seed writes the same bytes."),
     out: Path | None = typer.Option(
-        None, help="Folder to write. [default: a new one under runs/]", show_default=False, file_okay=False
+        None, help="Folder to write. (default: a new one under runs/)", show_default=False, file_okay=False
     ),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the run that the folder holds."),
-    max_turns: int = typer.Option(10, min=1, help="Turns after which an episode ends."),
+    max_turns: int | None = typer.Option(
+        None, min=1, help=f"Turns after which an episode ends. {OWN}: 10)", show_default=False
+    ),
     token_budget: int | None = typer.Option(None, min=1, help="Visual tokens after which an episode ends."),
-    reward: str = typer.Option("visharness", help="What an episode pays."),
-    toolset: str = typer.Option("visharness", help="What the agent may call."),
-    memory: str = typer.Option("latest", help="What stays in view: latest, last_k:K, token_budget:N or keep_all."),
-    action_mode: str = typer.Option("structured", help="structured, text or discrete."),
+    reward: str | None = typer.Option(
+        None, help=f"What an episode pays: a name, or name:argument=number. {OWN}: visharness)", show_default=False
+    ),
+    toolset: str | None = typer.Option(None, help=f"What the agent may call. {OWN}: visharness)", show_default=False),
+    memory: str | None = typer.Option(
+        None,
+        help=f"What stays in view: latest, last_k:K, token_budget:N or keep_all. {OWN}: latest)",
+        show_default=False,
+    ),
+    action_mode: str | None = typer.Option(
+        None,
+        help="structured, text or discrete. (default: structured; discrete with a trained policy)",
+        show_default=False,
+    ),
     pictures: bool = typer.Option(True, "--pictures/--no-pictures", help="Whether the page shows pictures."),
     json: bool = JSON,
 ) -> None:
     """Run a policy, write every episode down, and make a page that shows them turn by turn."""
     name = known_id(env_id)
-    who = make_policy(policy)
+    trained = TrainedPolicy.is_one(policy)
+    who: Policy = TrainedPolicy(policy) if trained else make_policy(policy)
     settings: dict[str, Any] = {
         "dataset": dataset,
         "split": split,
         "difficulty": difficulty,
-        "experts": experts or ("oracle" if policy == "oracle" else "classical"),
+        "tasks": parse_tasks(tasks),
+        "experts": experts or ("oracle" if policy == "oracle" else None),
         "max_turns": max_turns,
         "token_budget": token_budget,
         "reward": reward,
         "toolset": toolset,
         "memory": memory,
-        "action_mode": action_mode,
+        "action_mode": action_mode or ("discrete" if trained else "structured"),
     }
+    settings = {option: value for option, value in settings.items() if value is not None}
     env = make_env(name, **settings, obs="features")
+    settings = {"dataset": env.dataset.name, **settings}
     run = {"env_id": name, "policy": policy, **settings, "seed": seed, "episodes": episodes}
-    folder = out or _free_folder(Path("runs"), f"{name.rpartition('/')[2]}-{dataset}-{policy}-{seed}")
+    stem = f"{name.rpartition('/')[2]}-{settings['dataset']}-{who.name}-{seed}"
+    folder = out or free_folder(Path("runs"), stem, TRAJECTORIES)
     recorder = RecordTrajectories(env, folder, run, pictures=pictures, page=None, overwrite=overwrite)
     interrupted = False
     with closing(recorder), _progress() as progress:
@@ -110,11 +133,17 @@ def _progress() -> Progress:
     )
 
 
-def _free_folder(parent: Path, stem: str) -> Path:
-    """A folder that holds no run yet; the stem, or the stem with a number."""
+def free_folder(parent: Path, stem: str, marker: str) -> Path:
+    """A folder that holds no run yet; the stem, or the stem with a number.
+
+    Args:
+        parent: where it is to be.
+        stem: of its name; what file systems dislike is replaced.
+        marker: the file that a run's folder holds.
+    """
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.")
     number, folder = 1, parent / stem
-    while (folder / TRAJECTORIES).exists():
+    while (folder / marker).exists():
         number += 1
         folder = parent / f"{stem}-{number}"
     return folder

@@ -64,7 +64,8 @@ def evaluate(
         ``split``; ``headline``, the figure by which policies are compared, and whether ``higher_is_better``;
         ``policies`` and ``by_difficulty``, each with ``episodes``, ``metrics``, ``interval`` (of the headline: 95 %,
         bootstrapped over episodes), ``reward_mean``, ``reward_std``, ``turns_mean``, ``errors`` (the share of faulty
-        turns) and ``calls_by_turn``; ``gap_closed``, the share of the way from random to scripted.
+        turns), ``tokens_read`` (visual tokens an episode) and ``calls_by_turn``; ``gap_closed``, the share of the way
+        from random to scripted.
 
     Raises:
         InvalidData: if there is no trained policy in the folder.
@@ -160,6 +161,7 @@ def play(
         "reward_std": figures["reward_std"],
         "turns_mean": totals["turns"] / len(ended),
         "errors": totals["errors"] / max(1, totals["turns"]),
+        "tokens_read": totals["visual_tokens_read"] / len(ended),
         "calls_by_turn": [dict(sorted(counter.items())) for counter in calls],
     }
 
