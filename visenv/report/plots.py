@@ -255,7 +255,7 @@ def difficulty_plot(
                 linewidth=1.2,
             )
             for place, value, _ in known:
-                above.annotate(f"{value:.3g}", (place, value), (7, 0), textcoords="offset points", va="center")
+                above.annotate(f"{value:.3g}", (place, value), (7, 4), textcoords="offset points")
             above.margins(y=0.25)
         above.set_ylabel(label)
         above.set_xlim(-0.6, len(levels) - 0.4)
