@@ -85,12 +85,12 @@ def draw_detections(
             for index, (crop, offset) in enumerate(zip(masks.crops, masks.offsets, strict=True)):
                 _tint(canvas, crop, int(offset[0]), int(offset[1]), colour_of(first - 1 + index), alpha)
     line, font = _line_width(canvas), _font_scale(canvas)
-    corners = _whole(detections.boxes)
-    for index, (x0, y0, x1, y1) in enumerate(corners.tolist()):
-        cv2.rectangle(canvas, (x0, y0), (max(x0, x1 - 1), max(y0, y1 - 1)), colour_of(first - 1 + index), line)
+    corners = _whole(detections.boxes).tolist()
+    for index, (x0, y0, x1, y1) in enumerate(corners, start=first - 1):
+        cv2.rectangle(canvas, (x0, y0), (max(x0, x1 - 1), max(y0, y1 - 1)), colour_of(index), line)
     if numbers or (numbers is None and len(detections) <= MOST_NUMBERED):
-        for index, (x0, y0, _, _) in enumerate(corners.tolist()):
-            _tag(canvas, str(first + index), x0, y0, colour_of(first - 1 + index), font)
+        for index, (x0, y0, _, _) in enumerate(corners, start=first - 1):
+            _tag(canvas, str(index + 1), x0, y0, colour_of(index), font)
     return canvas
 
 
@@ -175,15 +175,26 @@ def _text_size(text: str, font: float) -> tuple[int, int]:
 
 def _tag(canvas: Pixels, text: str, x: int, y: int, colour: tuple[int, int, int], font: float) -> None:
     """Write a text on a filled plate whose top left corner is at (x, y), kept inside the picture; in place."""
+    width, height, pad = _plate(text, font)
+    x = min(max(0, x), max(0, canvas.shape[1] - width))
+    y = min(max(0, y), max(0, canvas.shape[0] - height))
+    cv2.rectangle(canvas, (x, y), (x + width - 1, y + height - 1), colour, -1)
+    stroke = max(1, round(font * 1.5))
+    cv2.putText(canvas, text, (x + pad, y + height - pad - 1), _FONT, font, _ink_on(colour), stroke, cv2.LINE_AA)
+
+
+@lru_cache(maxsize=4096)
+def _plate(text: str, font: float) -> tuple[int, int, int]:
+    """(width, height) in pixels of a text's plate, and how far the text lies inside it."""
     width, height = _text_size(text, font)
     pad = max(1, round(2 * font))
-    x = min(max(0, x), max(0, canvas.shape[1] - width - 2 * pad))
-    y = min(max(0, y), max(0, canvas.shape[0] - height - 2 * pad))
-    cv2.rectangle(canvas, (x, y), (x + width + 2 * pad - 1, y + height + 2 * pad - 1), colour, -1)
+    return width + 2 * pad, height + 2 * pad, pad
+
+
+@lru_cache(maxsize=1024)
+def _ink_on(colour: tuple[int, int, int]) -> tuple[int, int, int]:
     bright = 299 * colour[0] + 587 * colour[1] + 114 * colour[2] > 110_000
-    ink = (0, 0, 0) if bright else (255, 255, 255)
-    stroke = max(1, round(font * 1.5))
-    cv2.putText(canvas, text, (x + pad, y + pad + height - 1), _FONT, font, ink, stroke, cv2.LINE_AA)
+    return (0, 0, 0) if bright else (255, 255, 255)
 
 
 def _whole(values: FloatArray) -> np.ndarray:

@@ -300,13 +300,18 @@ class Episode:
         effect = came if isinstance(came, Effect) else None
         workspace = before.workspace.after(effect) if effect else before.workspace
         memory, archived = before.memory.turned(), _NOTHING
-        pictures = [part for part in effect.reply if isinstance(part, Picture)] if effect else []
+        pictures: list[Picture] = []
         if effect:
+            pictures = [part for part in effect.reply if isinstance(part, Picture)]
             memory, archived = memory.show(_sizes(pictures))
         termination = self._termination(action, came, index, memory)
         blocks = self._reply(before, came, action, index, termination)
-        pool = [*before.visible, *(block for block in blocks if isinstance(block, Shown))]
-        visible = in_view(pool, memory) if effect else before.visible
+        visible = before.visible
+        if effect:
+            visible = in_view([*visible, *(block for block in blocks if isinstance(block, Shown))], memory)
+            for shown in before.visible:
+                if shown not in visible:
+                    shown.picture.forget()
         turn = Turn(
             index=index,
             action=action,
@@ -330,9 +335,6 @@ class Episode:
             answer=action.text if isinstance(action, Answer) else None,
             problem=str(came) if isinstance(came, ExpertError) else None,
         )
-        for shown in before.visible:
-            if shown not in visible:
-                shown.picture.forget()
         return state, self._paid(state, turn)
 
     def _termination(self, action: Action, came: object, index: int, memory: VisualMemory) -> Termination | None:

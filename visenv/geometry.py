@@ -213,7 +213,7 @@ def scaling(sx: float, sy: float | None = None) -> Transform:
         >>> map_points(scaling(0.25), [[8, 4]]).tolist()
         [[2.0, 1.0]]
     """
-    return np.diag([sx, sx if sy is None else sy, 1.0])
+    return np.array([[sx, 0.0, 0.0], [0.0, sx if sy is None else sy, 0.0], [0.0, 0.0, 1.0]])
 
 
 def compose(*transforms: ArrayLike) -> Transform:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Protocol
 
 from visenv.errors import InvalidData, UnknownName
@@ -29,20 +30,7 @@ class TokenRule:
 
     def resized(self, width: int, height: int) -> tuple[int, int]:
         """(width, height) in pixels that the model gets to see."""
-        factor, area = self.factor, width * height
-        w, h = (max(factor, round(side / factor) * factor) for side in (width, height))
-        if w * h > self.max_tokens * factor**2:
-            shrink = math.sqrt(area / (self.max_tokens * factor**2))
-            w, h = (max(factor, math.floor(side / shrink / factor) * factor) for side in (width, height))
-            # A side of one token cannot shrink: of a very long and thin picture, the long side gives way.
-            if w > h:
-                w = min(w, self.max_tokens // (h // factor) * factor)
-            else:
-                h = min(h, self.max_tokens // (w // factor) * factor)
-        elif w * h < self.min_tokens * factor**2:
-            grow = math.sqrt(self.min_tokens * factor**2 / area)
-            w, h = (math.ceil(side * grow / factor) * factor for side in (width, height))
-        return w, h
+        return _smart_size(width, height, self.factor, self.min_tokens, self.max_tokens)
 
     def tokens(self, width: int, height: int) -> int:
         """Visual tokens of a picture.
@@ -59,6 +47,23 @@ class TokenRule:
             raise InvalidData(f"Expected a picture of at least one pixel, but got {width}x{height}.")
         w, h = self.resized(width, height)
         return (w // self.factor) * (h // self.factor)
+
+
+@lru_cache(maxsize=4096)
+def _smart_size(width: int, height: int, factor: int, min_tokens: int, max_tokens: int) -> tuple[int, int]:
+    w, h = (max(factor, round(side / factor) * factor) for side in (width, height))
+    if w * h > max_tokens * factor**2:
+        shrink = math.sqrt(width * height / (max_tokens * factor**2))
+        w, h = (max(factor, math.floor(side / shrink / factor) * factor) for side in (width, height))
+        # A side of one token cannot shrink: of a very long and thin picture, the long side gives way.
+        if w > h:
+            w = min(w, max_tokens // (h // factor) * factor)
+        else:
+            h = min(h, max_tokens // (w // factor) * factor)
+    elif w * h < min_tokens * factor**2:
+        grow = math.sqrt(min_tokens * factor**2 / (width * height))
+        w, h = (math.ceil(side * grow / factor) * factor for side in (width, height))
+    return w, h
 
 
 TOKEN_RULES = {"qwen2_5_vl": TokenRule(28), "qwen3_vl": TokenRule(32)}
@@ -211,7 +216,7 @@ class VisualMemory:
     @property
     def tokens(self) -> int:
         """Tokens in view now."""
-        return sum(seen.tokens for seen in self.visible)
+        return sum([seen.tokens for seen in self.visible])
 
     def show(self, pictures: Sequence[tuple[str, tuple[int, int], bool]]) -> tuple[VisualMemory, tuple[Seen, ...]]:
         """Show a successful reply's pictures and archive what the policy puts away.

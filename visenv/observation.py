@@ -21,26 +21,27 @@ from visenv.spaces import (
     TILE,
     token_ids,
 )
-from visenv.types import Detections, FloatArray, IntArray
+from visenv.types import IntArray
 from visenv.workspace import NamedImage
 
 Observation: TypeAlias = "dict[str, NDArray[np.generic]]"
 
-_MOST = 16.0
-"""Of a value in ``memory_state``."""
+_PICTURES: dict[str, tuple[tuple[int, ...], type]] = dict.fromkeys(
+    ("image", "memory_images"), ((SIDE, SIDE, 3), np.uint8)
+)
+_FEATURES: dict[str, tuple[tuple[int, ...], type]] = {
+    "memory_state": ((SLOTS, FEATURES), np.float32),
+    "detections": ((DETECTIONS, 6), np.float32),
+    "query": ((QUERY_TOKENS,), np.int32),
+    "phrases": ((PHRASES, PHRASE_TOKENS), np.int32),
+    "progress": ((1,), np.float32),
+}
 
 
 def empty_observation(pictures: bool) -> Observation:
     """Zeros in the shapes of ``observation_space``."""
-    shape = (SIDE, SIDE, 3)
-    zeros: Observation = {name: np.zeros(shape, np.uint8) for name in ("image", "memory_images") if pictures}
-    return zeros | {
-        "memory_state": np.zeros((SLOTS, FEATURES), np.float32),
-        "detections": np.zeros((DETECTIONS, 6), np.float32),
-        "query": np.zeros(QUERY_TOKENS, np.int32),
-        "phrases": np.zeros((PHRASES, PHRASE_TOKENS), np.int32),
-        "progress": np.zeros(1, np.float32),
-    }
+    members = _PICTURES | _FEATURES if pictures else _FEATURES
+    return {name: np.zeros(shape, kind) for name, (shape, kind) in members.items()}
 
 
 def phrase_tokens(phrases: Sequence[str]) -> IntArray:
@@ -92,7 +93,7 @@ def _memory_state(episode: Episode, slots: Sequence[NamedImage], out: NDArray[np
             (
                 1.0,
                 image.name in visible,
-                *(min(max(value, 0.0), _MOST) for value in image.place),
+                *image.place,
                 points is not None,
                 found is not None,
                 math.log1p(count),
@@ -106,30 +107,18 @@ def _memory_state(episode: Episode, slots: Sequence[NamedImage], out: NDArray[np
 def _detections(episode: Episode, out: NDArray[np.generic]) -> None:
     """The final result, or else what stands on the images, newest first."""
     workspace, final = episode.workspace, episode.workspace.final
-    if final is not None:
-        filled = _rows([final], [workspace.root], out)
-    else:
-        names = list(reversed(workspace.detections))
-        filled = _rows([workspace.detections[name] for name in names], [workspace.images[name] for name in names], out)
-    out[:filled, 5] = final is not None
-    out[filled:] = 0
-
-
-def _rows(found: Sequence[Detections], images: Sequence[NamedImage], out: NDArray[np.generic]) -> int:
-    """Boxes in parts of the root, and their scores, as far as there is room; returns how many rows were written."""
+    found = {"img_0": final} if final is not None else workspace.detections
     filled = 0
-    for detections, image in zip(found, images, strict=True):
+    for name in reversed(found):
+        count = min(len(found[name]), len(out) - filled)
+        rows = out[filled : filled + count]
+        scale, shift = workspace.images[name].to_parts
+        rows[:, :4] = found[name].boxes[:count] * scale + shift
+        rows[:, 4] = found[name].scores[:count]
+        filled += count
         if filled == len(out):
             break
-        count = min(len(detections), len(out) - filled)
-        rows = out[filled : filled + count]
-        scale, shift = image.to_parts
-        _write_parts(detections.boxes[:count] * scale + shift, rows[:, :4])
-        _write_parts(detections.scores[:count], rows[:, 4])
-        filled += count
-    return filled
-
-
-def _write_parts(values: FloatArray, out: NDArray[np.generic]) -> None:
+    out[:filled, 5] = final is not None
+    out[filled:] = 0
     # Two comparisons take a quarter of the time of np.clip, which looks at its bounds first.
-    np.minimum(np.maximum(values, 0.0), 1.0, out=out, casting="same_kind")
+    np.minimum(np.maximum(out, 0, out=out), 1, out=out)

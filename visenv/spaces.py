@@ -23,6 +23,8 @@ TILE = SIDE // 4
 """Pixels of a side of one of the 4 x 4 tiles of the contact sheet."""
 FEATURES = 11
 """Of each slot: valid, visible, log2 of the scale, window (x0, y0, x1, y1), has points, has boxes, count, age."""
+MOST = 16.0
+"""The greatest of a slot's values."""
 DETECTIONS = 32
 """Detections shown; rows of x0, y0, x1, y1 (parts of the root's sides), score, final."""
 VOCABULARY = 4096
@@ -95,7 +97,7 @@ def observation_space(pictures: bool) -> spaces.Dict:
     picture = spaces.Box(0, 255, (SIDE, SIDE, 3), np.uint8)
     members: dict[str, spaces.Space[Any]] = {"image": picture, "memory_images": picture} if pictures else {}
     members |= {
-        "memory_state": spaces.Box(0, 16, (SLOTS, FEATURES), np.float32),
+        "memory_state": spaces.Box(0, MOST, (SLOTS, FEATURES), np.float32),
         "detections": spaces.Box(0, 1, (DETECTIONS, 6), np.float32),
         "query": spaces.Box(0, VOCABULARY - 1, (QUERY_TOKENS,), np.int32),
         "phrases": spaces.Box(0, VOCABULARY - 1, (PHRASES, PHRASE_TOKENS), np.int32),

@@ -17,7 +17,7 @@ from visenv.capabilities import Points, View
 from visenv.errors import InvalidData
 from visenv.geometry import scaling, translation
 from visenv.images import Provenance, RootPixels, draw_detections, draw_points, draw_windows, letterbox
-from visenv.spaces import SIDE, TILE
+from visenv.spaces import MOST, SIDE, TILE
 from visenv.types import Detections, FloatArray, Pixels
 
 Maker: TypeAlias = Literal["input", "patch", "upscaled"]
@@ -89,24 +89,33 @@ class NamedImage:
     @cached_property
     def window(self) -> FloatArray:
         """(4,) the part of the root it shows: xyxy pixels of the root."""
+        return np.array(self._corners())
+
+    def _corners(self) -> tuple[float, float, float, float]:
+        """Where its upper left and lower right corner lie in the root: x0, y0, x1, y1."""
+        (a, b, x), (c, d, y), _ = self.to_root.tolist()
         width, height = self.size
-        corners = self.to_root @ np.array([[0.0, width], [0.0, height], [1.0, 1.0]])
-        return corners[:2].T.ravel()
+        return x, y, a * width + b * height + x, c * width + d * height + y
 
     @cached_property
     def place(self) -> tuple[float, ...]:
-        """How it lies in its root: log2 of how much finer its pixels are, then its window in parts of the root."""
+        """How it lies in its root: log2 of how much finer its pixels are, then its window in parts of the root.
+
+        As observations hold it, cut off at 0 and ``MOST``.
+        """
         width, height = self.root.size
-        x0, y0, x1, y1 = self.window.tolist()
-        return -float(np.log2(self.to_root[0, 0])), x0 / width, y0 / height, x1 / width, y1 / height
+        x0, y0, x1, y1 = self._corners()
+        finer = -float(np.log2(self.to_root[0, 0]))
+        values = (finer, x0 / width, y0 / height, x1 / width, y1 / height)
+        return tuple(min(max(value, 0.0), MOST) for value in values)
 
     @cached_property
-    def to_parts(self) -> tuple[FloatArray, FloatArray]:
-        """(4,) and (4,): by what a box on it is multiplied, and what is added, to have it in parts of the root."""
+    def to_parts(self) -> FloatArray:
+        """(2, 4): by what a box on it is multiplied, and what is added, to have it in parts of the root."""
         (a, _, x), (_, b, y), _ = self.to_root.tolist()
         width, height = self.root.size
-        scale = np.array([a / width, b / height, a / width, b / height])
-        return scale, np.array([x / width, y / height, x / width, y / height])
+        scale, shift = (a / width, b / height), (x / width, y / height)
+        return np.array([scale * 2, shift * 2])
 
     @cached_property
     def tile(self) -> Pixels:

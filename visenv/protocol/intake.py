@@ -36,7 +36,7 @@ def is_message(action: object) -> TypeGuard[Mapping[str, Any]]:
 
 def _utf8(text: str) -> str:
     """Replace what cannot be written as UTF-8 (lone surrogates)."""
-    return text.encode("utf-8", errors="replace").decode("utf-8")
+    return text if text.isascii() else text.encode("utf-8", errors="replace").decode("utf-8")
 
 
 def plain_action(action: object) -> Action:

@@ -84,6 +84,6 @@ def describe(found: FloatArray, image: NamedImage, context: ToolContext, noun: s
     count = len(found)
     if count == 0:
         return f"{image.name}: no {noun}."
-    rows = ", ".join(f"{i} {row}" for i, row in enumerate(context.write(found[:LISTED], image.size), start=1))
+    rows = ", ".join([f"{i} {row}" for i, row in enumerate(context.write(found[:LISTED], image.size), start=1)])
     more = f" and {count - LISTED} more" if count > LISTED else ""
     return f"{image.name}: {count} {noun if count == 1 else nouns}: {rows}{more}. {context.frame(image.size)}"

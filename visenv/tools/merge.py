@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visenv.errors import InvalidData
-from visenv.geometry import check_transform, clip_boxes, map_boxes, valid_boxes
+from visenv.geometry import check_transform, clip_boxes, map_boxes
 from visenv.masks import Masks
 from visenv.tools._borders import border_limits, near_sides, shared_borders
 from visenv.tools._pairs import Overlaps, touching_pairs
@@ -136,13 +136,20 @@ def merge_detections(
     if not sources:
         return Detections(np.zeros((0, 4)), Masks.empty((height, width)))
     images = list({source.name: source for source in sources}.values())
-    mapped = _mapped_to_root(images, size)
     if len(images) == 1:
         # Detections of one image are never duplicates or fragments of each other.
-        return _as_detections(mapped, [[index] for index in range(len(mapped.source))])
+        return _merged_alone(images[0], size)
+    mapped = _mapped_to_root(images, size)
     kept = mapped[_without_duplicates(mapped, iou_threshold)]
     joins = _fragment_joins(kept, images, size, fragment_overlap, edge_margin)
     return _as_detections(kept, _objects(kept.source.tolist(), joins))
+
+
+def _merged_alone(image: SourceDetections, size: tuple[int, int]) -> Detections:
+    chosen, boxes, masks = _in_root(image, size)
+    order = np.argsort(-masks.areas, kind="stable")
+    scores, labels = _of_chosen(image.detections, chosen[order])
+    return Detections(boxes[order], masks[order], scores, labels if len(order) else None)
 
 
 def _mapped_to_root(images: Sequence[SourceDetections], size: tuple[int, int]) -> _Mapped:
@@ -167,19 +174,28 @@ def _joined(parts: list[_Mapped], filled: list[_Mapped]) -> _Mapped:
 
 
 def _mapped_image(index: int, image: SourceDetections, size: tuple[int, int]) -> _Mapped:
+    chosen, boxes, masks = _in_root(image, size)
+    scores, labels = _of_chosen(image.detections, chosen)
+    return _Mapped(masks, boxes, np.full(len(chosen), index), image.masks.boxes[chosen], scores, labels)
+
+
+def _in_root(image: SourceDetections, size: tuple[int, int]) -> tuple[NDArray[np.int64], FloatArray, Masks]:
+    """Which detections of an image have an area in the root; and there their boxes, clipped to it, and their masks."""
     width, height = size
-    found = image.detections
-    mapped = map_boxes(image.transform, found.boxes)
+    mapped = map_boxes(image.transform, image.detections.boxes)
     boxes = clip_boxes(mapped, width, height)
-    chosen = np.flatnonzero(np.isfinite(mapped).all(axis=1) & valid_boxes(boxes))
-    local = image.masks if len(chosen) == len(found) else image.masks[chosen]
+    chosen = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(axis=1) & np.isfinite(mapped).all(axis=1))
+    local = image.masks if len(chosen) == len(boxes) else image.masks[chosen]
     masks = local.warp(image.transform, (height, width))
-    filled = np.flatnonzero(masks.areas)
-    if len(filled) < len(chosen):
-        chosen, masks, local = chosen[filled], masks[filled], local[filled]
+    if not masks.areas.all():
+        filled = np.flatnonzero(masks.areas)
+        chosen, masks = chosen[filled], masks[filled]
+    return chosen, boxes[chosen], masks
+
+
+def _of_chosen(found: Detections, chosen: NDArray[np.int64]) -> tuple[FloatArray, tuple[str, ...] | None]:
     labels = None if found.labels is None else tuple(found.labels[i] for i in chosen.tolist())
-    scores = np.asarray(found.scores)[chosen]
-    return _Mapped(masks, boxes[chosen], np.full(len(chosen), index), local.boxes, scores, labels)
+    return found.scores[chosen], labels
 
 
 def _without_duplicates(mapped: _Mapped, iou_threshold: float) -> NDArray[np.int64]:
