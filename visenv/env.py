@@ -254,9 +254,9 @@ class VisionToolEnv(gym.Env[Observation, Any]):
         Raises:
             InvalidData: in another action mode than ``discrete``.
         """
-        if self.action_mode != "discrete":
+        if not isinstance(self.action_space, gym.spaces.MultiDiscrete):
             raise InvalidData(f"Expected action_mode='discrete' for action_masks(), but this is {self.action_mode!r}.")
-        return discrete_masks(self._specs, discrete_space(self._specs).nvec.tolist(), self.episode)
+        return discrete_masks(self._specs, self.action_space.nvec.tolist(), self.episode)
 
     def interpret(self, action: Any) -> Action | Mapping[str, Any] | str | bytes:
         """An element of the action space, or anything else that ``step`` takes, as the episode takes it."""
