@@ -13,7 +13,18 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 TOP = {"visenv": "visenv", "envs": "visenv.envs", "experts": "visenv.experts", "rewards": "visenv.rewards"}
-HEAVY = ("torch", "stable_baselines3", "sb3_contrib", "trl", "verl", "ray", "skimage", "sklearn", "ultralytics")
+HEAVY = (
+    "torch",
+    "stable_baselines3",
+    "sb3_contrib",
+    "matplotlib",
+    "trl",
+    "verl",
+    "ray",
+    "skimage",
+    "sklearn",
+    "ultralytics",
+)
 
 IMPORT_ALL = """
 import importlib, pkgutil, sys
