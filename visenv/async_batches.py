@@ -7,6 +7,7 @@ a thread, so that the event loop goes on. Calls of one expert follow one another
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -67,18 +68,19 @@ _Place: TypeAlias = tuple[_Ask, int, Request]
 
 @dataclass(eq=False)
 class _Queue:
-    """What waits for one expert."""
+    """What waits for one capability of one expert: a batch is of one kind."""
 
     expert: Expert | None
     waiting: list[_Place] = field(default_factory=list)
+    since: float = 0.0
+    """When the oldest request came, by the loop's clock."""
     timer: asyncio.TimerHandle | None = None
     due: bool = False
     """Whether the oldest request has waited for a whole window."""
-    under_way: int = 0
 
     def ready(self, everybody_waits: bool) -> bool:
-        """Whether a call should begin now."""
-        if not self.waiting or self.under_way >= concurrent_calls(self.expert):
+        """Whether there is a reason to wait no longer."""
+        if not self.waiting:
             return False
         return everybody_waits or self.due or self.expert is None or len(self.waiting) >= self.expert.max_batch
 
@@ -107,7 +109,9 @@ class AsyncPool:
 
     def __init__(self, pool: ExpertPool, threads: ExpertThreads | None = None, window: float = WINDOW) -> None:
         self._pool, self._threads, self._window = pool, threads or ExpertThreads(), window
-        self._queues: dict[int, _Queue] = {}
+        self._queues: dict[tuple[int, str], _Queue] = {}
+        self._under_way: Counter[int] = Counter()
+        """Calls, by the expert's id."""
         self._asking: set[_Ask] = set()
         self._calls: set[asyncio.Future[list[Result | ExpertFailure]]] = set()
         self._members = 0
@@ -133,10 +137,13 @@ class AsyncPool:
             raise InvalidData("The pool is closed: make a new one.")
         if not requests:
             return []
-        ask = _Ask([None] * len(requests), asyncio.get_running_loop().create_future(), len(requests))
+        loop = asyncio.get_running_loop()
+        ask = _Ask([None] * len(requests), loop.create_future(), len(requests))
         for place, request in enumerate(requests):
             expert = self._pool.experts.get(request.capability)
-            self._queues.setdefault(id(expert), _Queue(expert)).waiting.append((ask, place, request))
+            queue = self._queues.setdefault((id(expert), request.capability), _Queue(expert))
+            queue.since = queue.since if queue.waiting else loop.time()
+            queue.waiting.append((ask, place, request))
         self._asking.add(ask)
         self._dispatch()
         try:
@@ -168,8 +175,9 @@ class AsyncPool:
         if self._closed:
             return
         everybody_waits = 0 < self._members <= len(self._asking)
-        for queue in self._queues.values():
-            if queue.ready(everybody_waits):
+        for queue in sorted(self._queues.values(), key=lambda queue: queue.since):
+            free = self._under_way[id(queue.expert)] < concurrent_calls(queue.expert)
+            if free and queue.ready(everybody_waits):
                 self._call(queue)
             if queue.waiting and queue.timer is None and not queue.due:
                 loop = asyncio.get_running_loop()
@@ -183,7 +191,7 @@ class AsyncPool:
         if queue.timer is not None:
             queue.timer.cancel()
         places, queue.waiting, queue.timer, queue.due = queue.waiting, [], None, False
-        queue.under_way += 1
+        self._under_way[id(queue.expert)] += 1
         requests = [request for _, _, request in places]
         threads = self._threads.of(queue.expert)
         call = asyncio.get_running_loop().run_in_executor(threads, self._pool.answer, requests)
@@ -192,7 +200,7 @@ class AsyncPool:
 
     def _ended(self, queue: _Queue, places: list[_Place], call: asyncio.Future[list[Result | ExpertFailure]]) -> None:
         self._calls.discard(call)
-        queue.under_way -= 1
+        self._under_way[id(queue.expert)] -= 1
         if self._closed:
             return
         error = InvalidData("The experts' threads have been closed.") if call.cancelled() else call.exception()
