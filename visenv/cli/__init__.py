@@ -13,6 +13,7 @@ from visenv.cli.common import Commands
 from visenv.cli.listing import describe, list_everything
 from visenv.cli.machine import bench, doctor
 from visenv.cli.runs import rollout, view
+from visenv.cli.training import train
 
 app = typer.Typer(
     cls=Commands,
@@ -41,6 +42,7 @@ def options(
 app.command("list")(list_everything)
 app.command()(describe)
 app.command()(rollout)
+app.command()(train)
 app.command()(view)
 app.command()(bench)
 app.command()(doctor)

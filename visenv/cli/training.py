@@ -1,0 +1,173 @@
+"""``visenv train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from visenv.cli.common import JSON, OWN, known_id, make_env, output, parse_tasks, print_json, progress_output
+from visenv.cli.runs import INTERRUPTED, free_folder
+from visenv.errors import InvalidData
+
+# visenv.training itself loads no trainer before it is asked to train.
+from visenv.training import TrainConfig, evaluate
+from visenv.training import train as run_training
+from visenv.training.config import CONFIG, HYPERPARAMETERS
+from visenv.training.evaluation import headline_of
+
+_SETTINGS = f"A hyperparameter: {', '.join(HYPERPARAMETERS)}."
+
+
+def train(
+    env_id: str = typer.Argument(..., metavar="ID", help="An environment, such as VisHarness/ReasonSeg-v0."),
+    algo: str = typer.Option("ppo", help="ppo, or maskable_ppo, which is told which actions make sense."),
+    steps: int = typer.Option(65_536, min=1, help="Steps to train for, of all environments together."),
+    out: Path | None = typer.Option(
+        None,
+        help="Folder to write; a run stopped there goes on. (default: a new one under runs/)",
+        show_default=False,
+        file_okay=False,
+    ),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace the training run that the folder holds."),
+    seed: int = typer.Option(0, min=0, help="Of weights, samples and actions."),
+    eval_episodes: int | None = typer.Option(
+        None, min=1, help="Episodes of the evaluation. (default: 500, or steps/32 if that is less)", show_default=False
+    ),
+    n_envs: int = typer.Option(32, "--n-envs", min=1, help="Environments side by side."),
+    dataset: str | None = typer.Option(
+        None, help=f"Where samples come from: a name, or name:path. {OWN}: scenes)", show_default=False
+    ),
+    difficulty: int | None = typer.Option(None, help=f"0 to 3, of generated data. {OWN}: 1)", show_default=False),
+    tasks: str | None = typer.Option(
+        None, help="What Mixed-v0 mixes: reasonseg,refcount, or with weights reasonseg=3,refcount=1."
+    ),
+    experts: str | None = typer.Option(None, help=f"Who answers the tools. {OWN}: classical)", show_default=False),
+    workers: int = typer.Option(2, min=0, help="Processes that run the experts; 0 for none of their own."),
+    reward: str | None = typer.Option(
+        None, help=f"What an episode pays: a name, or name:argument=number. {OWN}: visharness)", show_default=False
+    ),
+    step_cost: float = typer.Option(0.0, min=0.0, help="What a turn costs, with the reward visharness."),
+    max_turns: int | None = typer.Option(
+        None, min=1, help=f"Turns after which an episode ends. {OWN}: 10)", show_default=False
+    ),
+    token_budget: int | None = typer.Option(None, min=1, help="Visual tokens after which an episode ends."),
+    memory: str | None = typer.Option(
+        None,
+        help=f"What stays in view: latest, last_k:K, token_budget:N or keep_all. {OWN}: latest)",
+        show_default=False,
+    ),
+    toolset: str | None = typer.Option(None, help=f"What the agent may call. {OWN}: visharness)", show_default=False),
+    settings: list[str] = typer.Option([], "--set", metavar="NAME=NUMBER", help=_SETTINGS),
+    json: bool = JSON,
+) -> None:
+    """Train an agent with PPO, compare it with the policies that need no training, and make a page of it all."""
+    name = known_id(env_id)
+    if step_cost:
+        if reward not in (None, "visharness"):
+            raise InvalidData(f"Expected --step-cost with --reward visharness, but got --reward {reward}.")
+        reward = f"visharness:step_cost={step_cost:g}"
+    given: dict[str, Any] = {
+        "dataset": dataset,
+        "difficulty": difficulty,
+        "tasks": parse_tasks(tasks),
+        "experts": experts,
+        "reward": reward,
+        "max_turns": max_turns,
+        "token_budget": token_budget,
+        "memory": memory,
+        "toolset": toolset,
+        "expert_workers": workers,
+    }
+    env = {option: value for option, value in given.items() if value is not None}
+    make_env(name, **{**env, "expert_workers": 0}, action_mode="discrete", obs="features").close()
+    config = TrainConfig(name, algo, steps, seed, n_envs, eval_episodes, env, dict(map(_hyperparameter, settings)))
+    folder = out or free_folder(Path("runs"), f"{name.rpartition('/')[2]}-{algo}-{seed}", CONFIG)
+    try:
+        _learn(config, folder, overwrite)
+        report = _evaluate(folder, config)
+    except KeyboardInterrupt:
+        typer.echo(f"Interrupted. The same command with --out {folder} goes on from there.", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    from visenv.report.training import write_training_page
+
+    page = write_training_page(folder)
+    if json:
+        print_json({**report, "folder": str(folder), "page": str(page)})
+    else:
+        _print(report, page)
+
+
+def _hyperparameter(text: str) -> tuple[str, float | int]:
+    name, _, value = text.partition("=")
+    try:
+        number = float(value)
+    except ValueError:
+        raise InvalidData(f"Expected --set NAME=NUMBER, but got {text!r}.") from None
+    return name.strip(), int(number) if isinstance(HYPERPARAMETERS.get(name.strip()), int) else number
+
+
+def _bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[score]}"),
+        console=progress_output(),
+    )
+
+
+def _learn(config: TrainConfig, folder: Path, overwrite: bool) -> None:
+    headline = headline_of(config.env_id)[0]
+    with _bar() as bar:
+        task = bar.add_task(escape(f"{config.env_id} · {config.algo}"), total=config.steps, score="")
+
+        def show(steps: int, line: dict[str, Any] | None) -> None:
+            bar.update(task, completed=min(steps, config.steps))
+            if line is not None and line["reward"] is not None:
+                figure = line["metrics"].get(headline)
+                measured = "" if figure is None else f" · {headline} {figure:.3f}"
+                speed = f" · {line['steps_per_second']:.0f} steps/s"
+                bar.update(task, score=f"reward {line['reward']:+.2f}{measured}{speed}")
+
+        run_training(config, folder, overwrite=overwrite, progress=show)
+
+
+def _evaluate(folder: Path, config: TrainConfig) -> dict[str, Any]:
+    with _bar() as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def show(who: str, done: int, total: int) -> None:
+            if who not in tasks:
+                tasks[who] = bar.add_task(escape(f"evaluating {who}"), total=total, score="")
+            bar.update(tasks[who], completed=done)
+
+        return evaluate(folder, progress=show)
+
+
+def _print(report: dict[str, Any], page: Path) -> None:
+    console = output()
+    headline = report["headline"]
+    table = Table("policy", "episodes", headline, "95 %", "reward", "turns", "faulty", title_justify="left")
+    table.title = f"On {report['split']}"
+    for name, result in report["policies"].items():
+        value, ends = result["metrics"].get(headline), result["interval"]
+        table.add_row(
+            name,
+            str(result["episodes"]),
+            "–" if value is None else f"{value:.3f}",
+            "–" if ends is None else f"{ends[0]:.3f} to {ends[1]:.3f}",
+            f"{result['reward_mean']:+.2f}",
+            f"{result['turns_mean']:.1f}",
+            f"{result['errors']:.0%}",
+        )
+    console.print(table)
+    if report["gap_closed"] is not None:
+        share = f"{report['gap_closed']:.0%}"
+        console.print(f"Training closed {share} of the gap between random and scripted.", highlight=False)
+    console.print(f"Page: {page}", soft_wrap=True, highlight=False, markup=False)
