@@ -1,7 +1,8 @@
 """The classical experts' speed: ``python -m benchmarks.bench_experts``.
 
-Each against the plain way to the same answer: perceiving a view anew for every request, turning a silhouette step by
-step, and GrabCut over the whole image for every point. Times are of the processor.
+Each against the plain way to the same answer: perceiving a view anew for every request, looking at all pixels of an
+enlargement, turning a silhouette step by step, and GrabCut over the whole image for every point. Times are of the
+processor.
 """
 
 from __future__ import annotations
@@ -17,11 +18,16 @@ from visenv.capabilities import GroundPhrase, PointPhrase, Prompt, Request, Segm
 from visenv.datasets.scenes import make as make_scenes
 from visenv.experts.classical import make
 from visenv.experts.classical.grabcut import ROUNDS
-from visenv.experts.classical.perception import perceive
+from visenv.experts.classical.perception import perceive, working_side
 from visenv.experts.classical.segmenter import segment
 from visenv.experts.classical.shape import ANGLES, correlate, load_banks, polar_map
+from visenv.experts.classical.upscaler import upscale
 from visenv.images import Provenance, RootPixels
+from visenv.tools.split import split_windows
 from visenv.types import Pixels
+
+PATCH = 80
+"""Pixels of a patch's side, without its overlap."""
 
 
 def run(repeats: int = 3, quick: bool = False) -> list[Row]:
@@ -33,7 +39,12 @@ def run(repeats: int = 3, quick: bool = False) -> list[Row]:
     """
     data = make_scenes(family="reasonseg", split="val", difficulty=1)
     images = [data.get(index).image for index in range(3 if quick else 12)]
-    return [_sharing(images, repeats), _turning(images, repeats), _prompting(images, repeats)]
+    return [
+        _sharing(images, repeats),
+        _enlarging(images, repeats),
+        _turning(images, repeats),
+        _prompting(images, repeats),
+    ]
 
 
 def _sharing(images: Sequence[Pixels], repeats: int) -> Row:
@@ -62,6 +73,27 @@ def _sharing(images: Sequence[Pixels], repeats: int) -> Row:
     detail = f"4 requests an image of 256x256; perceiving it takes {1e3 * perceived:.1f} ms"
     count = len(images)
     return row("experts shared", _best(shared, repeats) / count, "perceive anew", _best(anew, repeats) / count, detail)
+
+
+def _enlarging(images: Sequence[Pixels], repeats: int) -> Row:
+    """Perceiving patches enlarged four times: as closely as their roots show anything, and at every pixel."""
+    patches = []
+    for image in images:
+        windows = split_windows(image.shape[1], image.shape[0], PATCH)
+        patches += [image[at.y0 : at.y1, at.x0 : at.x1] for at in (windows[0], windows[len(windows) // 2])]
+    views = [
+        View(upscale(patch, 4), Provenance(RootPixels(patch)).then("x4"), to_root=np.diag([0.25, 0.25, 1.0]))
+        for patch in patches
+    ]
+    ours = _best(lambda: [perceive(view.pixels, working_side(view)) for view in views], repeats) / len(views)
+    plain = _best(lambda: [perceive(view.pixels) for view in views], repeats) / len(views)
+    small = _best(lambda: [perceive(patch) for patch in patches], repeats) / len(patches)
+    enlarged = _best(lambda: [upscale(patch, 4) for patch in patches], repeats) / len(patches)
+    detail = (
+        f"patches of {PATCH} and their overlap; as they are it takes {1e3 * small:.1f} ms, enlarging one takes "
+        f"{1e3 * enlarged:.1f} ms"
+    )
+    return row("enlarged patch", ours, "at all pixels", plain, detail)
 
 
 def _turning(images: Sequence[Pixels], repeats: int) -> Row:

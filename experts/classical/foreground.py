@@ -88,10 +88,10 @@ def fit_background(lab: FloatArray) -> Surface:
         coefficients = np.linalg.solve(weighted @ design.T + ridge, weighted @ small.T)
         rest = small - coefficients.T @ design
         near = weights > 0.2
-        used = np.abs(rest[:, near] if np.count_nonzero(near) > 12 else rest)
+        used = np.abs(rest.compress(near, axis=1) if np.count_nonzero(near) > 12 else rest)
         spread = np.maximum(1.4826 * _medians(used), NOISE_FLOOR)
         rest /= spread[:, None]
-        squares = (rest * rest).sum(axis=0)
+        squares = np.einsum("ij,ij->j", rest, rest)
         weights = 1 / (1 + (squares / 6.0) ** 2)
     return Surface(coefficients, spread, float((squares < STANDS_OUT**2).mean()))
 
@@ -119,7 +119,7 @@ def _mode(values: FloatArray) -> FloatArray:
 _CELLS = (16, 40, 40)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=64)
 def _design(width: int, height: int) -> FloatArray:
     """(6, width * height) the surface's terms at each pixel, in reading order."""
     xs = np.tile((2 * np.arange(width) + 1) / width - 1, height)
