@@ -160,6 +160,32 @@ def test_touching_objects_of_one_colour_are_parted():
     assert len(apples.points) == len(stars.points) == 1
 
 
+@pytest.mark.parametrize(
+    ("radius", "inside", "filled"),
+    [
+        (12, "background", False),
+        (3, "background", True),
+        (12, "dark", True),
+        (12, "something", False),
+    ],
+)
+def test_a_hole_is_one_where_the_background_shows_or_something_lies_in_it(radius, inside, filled):
+    pixels = np.full((120, 120, 3), 170, np.uint8)
+    ys, xs = np.mgrid[:120, :120] - 60
+    pixels[xs**2 + ys**2 < 35**2] = (200, 30, 30)
+    hole = xs**2 + ys**2 < radius**2
+    # Dark enough to be no background, near enough to it not to stand out.
+    pixels[hole] = 150 if inside == "dark" else 170
+    if inside == "something":
+        pixels[xs**2 + ys**2 < 7**2] = (30, 60, 200)
+    perception = perceive(pixels)
+    ring = int(np.argmax(perception.masks.areas))
+    mask = perception.masks[[ring]].to_dense()[0]
+    rim = hole & (xs**2 + ys**2 >= 8**2) if radius > 8 else hole
+    assert mask[rim].all() if filled else not mask[rim].any()
+    assert len(perception.percepts) == (2 if inside == "something" else 1)
+
+
 # --- pointing -----------------------------------------------------------------------------------------------------
 
 

@@ -8,19 +8,28 @@ Bigun and Granlund 1987), and of dots and checks, dots leave more of the ground 
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import cv2
 import numpy as np
 
 from visenv.experts.classical.colour import squared_chroma
 from visenv.experts.classical.regions import Region
-from visenv.types import FloatArray
+from visenv.types import FloatArray, IntArray
 
 PATTERNS = ("plain", "striped", "dotted", "checked")
 INK_CHROMA = 22.0
 """Chroma below which a pixel amid a hue is ink."""
 LEAST_HUED = 60
 """Working pixels of hue below which nothing is said about a pattern."""
+
+
+_SQUARE = np.ones((3, 3), dtype=np.uint8)
+
+
+@cache
+def _ellipse(side: int) -> IntArray:
+    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)))
 
 
 def pattern_features(region: Region, lab: FloatArray) -> tuple[float, float]:
@@ -36,9 +45,9 @@ def pattern_features(region: Region, lab: FloatArray) -> tuple[float, float]:
     side = max(3, int(round(0.16 * max(region.hued.shape))) | 1)
     reach = side // 2
     padded = cv2.copyMakeBorder(region.hued.view(np.uint8), reach, reach, reach, reach, cv2.BORDER_CONSTANT, value=0)
-    closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)))
+    closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, _ellipse(side))
     inner = closed[reach:-reach, reach:-reach] & region.mask.view(np.uint8)
-    inner = cv2.erode(inner, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    inner = cv2.erode(inner, _SQUARE, borderType=cv2.BORDER_CONSTANT, borderValue=0)
     ink = inner & (squared_chroma(lab) < INK_CHROMA**2).view(np.uint8)
     inked = cv2.countNonZero(ink)
     if inked == 0:

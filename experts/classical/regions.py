@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
@@ -149,34 +150,29 @@ def _filled(
     count, pieces, stats, _ = cv2.connectedComponentsWithStats(outside, connectivity=4)
     if count <= 2:
         return mask
-    h, w = mask.shape
-    level = _around(lab, foreground, (*corner, w, h))
-    filled = mask.copy()
-    area = np.count_nonzero(mask)
-    for index in range(2, count):
-        left, top, width, height, size = stats[index].tolist()
-        hole = pieces[top : top + height, left : left + width] == index
-        inside = (slice(top - 1, top - 1 + height), slice(left - 1, left - 1 + width))
-        window = tuple(slice(part.start + at, part.stop + at) for part, at in zip(inside, corner[::-1], strict=True))
-        others = foreground[window] & ~component[inside] & hole
-        if np.count_nonzero(others) > HOLE_HOLDS * size:
-            continue
-        if size >= TINY_HOLE * area and level is not None:
-            shown = np.array(cv2.mean(lab[window], hole.view(np.uint8))[:3])
-            if np.linalg.norm(shown - level) < HOLE_CONTRAST:
-                continue
-        filled[inside] |= hole
-    return filled
+    pieces, sizes = pieces[1:-1, 1:-1], stats[:, cv2.CC_STAT_AREA]
+    (x, y), (h, w) = corner, mask.shape
+    window = (slice(y, y + h), slice(x, x + w))
+    others = np.bincount(pieces[foreground[window] & ~component], minlength=count)
+    closed = others <= HOLE_HOLDS * sizes
+    closed[:2] = False
+    large = closed & (sizes >= TINY_HOLE * np.count_nonzero(mask))
+    level = _around(lab, foreground, (x, y, w, h)) if large.any() else None
+    if level is not None:
+        for index in np.flatnonzero(large).tolist():
+            shown = cv2.mean(lab[window], (pieces == index).view(np.uint8))[:3]
+            closed[index] = math.dist(shown, level) >= HOLE_CONTRAST
+    return mask | closed[pieces]
 
 
-def _around(lab: FloatArray, foreground: BoolArray, box: tuple[int, int, int, int]) -> FloatArray | None:
+def _around(lab: FloatArray, foreground: BoolArray, box: tuple[int, int, int, int]) -> Sequence[float] | None:
     """The mean Lab colour of the background on a margin around a component; None if there is none to be seen."""
     x, y, w, h = box
     top, left = max(y - MARGIN, 0), max(x - MARGIN, 0)
     window = (slice(top, y + h + MARGIN), slice(left, x + w + MARGIN))
     free = ~foreground[window]
     free[y - top : y - top + h, x - left : x - left + w] = False
-    return np.array(cv2.mean(lab[window], free.view(np.uint8))[:3]) if free.any() else None
+    return cv2.mean(lab[window], free.view(np.uint8))[:3] if free.any() else None
 
 
 def _part(mask: BoolArray, lab: FloatArray, hues: IntArray, corner: Corner) -> list[Region]:
@@ -223,9 +219,11 @@ def _object_hues(hues: IntArray, counts: IntArray, area: int) -> list[int]:
 
 def _is_compact(pixels: BoolArray) -> bool:
     """Whether some pixels are more than a fringe: a few have all four neighbours among them."""
-    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
-    inner = cv2.erode(pixels.view(np.uint8), cross, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    inner = cv2.erode(pixels.view(np.uint8), _CROSS, borderType=cv2.BORDER_CONSTANT, borderValue=0)
     return cv2.countNonZero(inner) >= COMPACT
+
+
+_CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 
 
 def _joined_hues(lab: FloatArray, hues: IntArray) -> tuple[IntArray, IntArray]:
