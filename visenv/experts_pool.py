@@ -119,6 +119,12 @@ class ExpertPool:
 
     def __init__(self, experts: Mapping[str, Expert], cache_bytes: int = CACHE_BYTES) -> None:
         self.experts = dict(experts)
+        self._together = {
+            capability: next(first for first, other in self.experts.items() if other is expert)
+            for capability, expert in self.experts.items()
+            if getattr(expert, "mixes_capabilities", False)
+        }
+        """Which capabilities are asked in one batch: those of an expert that says that it takes them so."""
         self.counters = PoolCounters()
         self._cache = ResultCache(cache_bytes)
         self._limits: dict[str, int] = {}
@@ -161,13 +167,13 @@ class ExpertPool:
     def _known(
         self, keys: Sequence[Hashable], requests: Sequence[Request]
     ) -> tuple[dict[Hashable, Result | ExpertFailure], dict[str, dict[Hashable, Request]]]:
-        """What is remembered, and by capability what is to be asked, once each."""
+        """What is remembered, and by (the first) capability what is to be asked, once each."""
         answers: dict[Hashable, Result | ExpertFailure] = {}
         wanted: dict[str, dict[Hashable, Request]] = {}
         with self._lock:
             self.counters.requests += len(requests)
             for key, request in zip(keys, requests, strict=True):
-                same = wanted.setdefault(request.capability, {})
+                same = wanted.setdefault(self._together.get(request.capability, request.capability), {})
                 if key in answers or key in same:
                     self.counters.duplicates += 1
                 elif (known := self._cache.get(key)) is not None:
@@ -212,7 +218,10 @@ class ExpertPool:
                 errors[place] = answer
             else:
                 done[place] = answer
-        self._count(failures=sum(isinstance(answer, ExpertFailure) for answer in done.values()))
+        given_up = [answer for answer in done.values() if isinstance(answer, ExpertFailure)]
+        self._count(failures=len(given_up))
+        for failure in given_up:
+            self._report(failure.to_error())
         if errors:
             failed = [requests[place] for place in errors]
             again = self._again(expert, failed, next(iter(errors.values())), len(requests), retries)

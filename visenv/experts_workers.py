@@ -24,7 +24,7 @@ LOST_ALONE = 2
 """How many single requests may each cost one worker its process, in one batch, before it is asked no more."""
 REMEMBERED = 4096
 """Images whose worker is remembered."""
-NEW_IMAGE = 4
+NEW_IMAGE = 20
 """What an image that a worker has not seen costs, in requests about one that it has."""
 
 
@@ -193,7 +193,7 @@ class _Batch:
         except RemoteError as error:
             for place in part:
                 self.answers[place] = failed = ExpertError(self.name, str(error))
-                failed.__cause__ = MemoryError() if error.memory else None
+                failed.__cause__ = MemoryError() if error.memory else error
         except ProcessLost as error:
             self.processes.lose(worker)
             self._after_loss(worker, part, str(error))
@@ -241,6 +241,9 @@ class WorkerExpert:
         ('classical', True)
         >>> expert.close()
     """
+
+    mixes_capabilities = True
+    """A batch may hold requests of several capabilities; a process asks the expert for one at a time."""
 
     def __init__(
         self,

@@ -29,6 +29,8 @@ START_SECONDS = 300.0
 """How long a process may take to start and to load its experts."""
 GRACE_SECONDS = 2.0
 """How long a process may take to end after it was told to."""
+PIPE_BYTES = 2**20
+"""What a pipe holds: the most that Linux gives to everybody."""
 _BOOT = "import sys, json; sys.path[:] = json.loads(sys.stdin.buffer.readline()); import visenv.worker_process as w; "
 _COMMAND = _BOOT + "w.serve()"
 
@@ -87,6 +89,14 @@ def _exactly(stream: io.BufferedReader, size: int) -> bytearray:
     return data
 
 
+def _widen(pipe: int) -> None:
+    """Let a pipe hold more, so that the two sides wait less for each other; where the system allows it."""
+    with contextlib.suppress(ImportError, AttributeError, OSError):
+        import fcntl
+
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+
+
 # --- the side that asks -------------------------------------------------------------------------------------------
 
 
@@ -105,6 +115,8 @@ class WorkerProcess:
         assert isinstance(self._process.stdin, io.BufferedWriter)
         assert isinstance(self._process.stdout, io.BufferedReader)
         self._input = self._process.stdin
+        for pipe in (self._process.stdin, self._process.stdout):
+            _widen(pipe.fileno())
         self._replies: queue.SimpleQueue[Any] = queue.SimpleQueue()
         # Replies are read as they come: a process that waits to be read would look like one that is slow.
         threading.Thread(target=_read_into, args=(self._process.stdout, self._replies), daemon=True).start()
