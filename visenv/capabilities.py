@@ -177,7 +177,11 @@ CAPABILITIES: dict[str, type] = {kind.capability: kind for kind in (GroundPhrase
 
 @runtime_checkable
 class Expert(Protocol):
-    """A model, or anything that behaves like one: a list of requests in, as many results out."""
+    """A model, or anything that behaves like one: a list of requests in, as many results out.
+
+    One that can take several calls at the same time, from several threads, says how many by a further attribute
+    ``concurrent_calls``; asynchronous drivers never make more than one at a time of any other.
+    """
 
     name: str
     """As it stands in records and error messages."""

@@ -20,7 +20,7 @@ class Dataset(Protocol):
     the colon in ``dataset="name:path"`` (None without one), ``family`` one of ``FAMILIES``, ``difficulty`` 0 to 3 for
     data that is generated (others ignore it). It raises ``DatasetError`` for a family or split it does not have.
 
-    ``draw`` may run on another thread while ``get`` or ``find`` run.
+    One thread may run ``draw`` or ``get`` while others run ``find``, for experts that read the truth, or ``get``.
     """
 
     name: str
