@@ -16,11 +16,12 @@ from process_stubs import ObedientExpert
 from stubs import BrightExpert, FewSamples, SquareDataset
 
 import visenv  # noqa: F401 - registers the ids
-from visenv.capabilities import ExpertFailure, GroundPhrase, PointPhrase, Points, Upscale, Upscaled
+from visenv.capabilities import ExpertFailure, GroundPhrase, PointPhrase, Points, Upscale, Upscaled, View
 from visenv.errors import ExpertError, InvalidData
 from visenv.experts_pool import ExpertPool, make_experts
-from visenv.experts_workers import LOST_ALONE, WorkerExpert, in_workers, sent
+from visenv.experts_workers import LOST_ALONE, WorkerExpert, in_workers
 from visenv.types import Detections
+from visenv.worker_pixels import Ledger, hold, made, unpack
 from visenv.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -148,12 +149,46 @@ def test_what_an_expert_prints_is_no_answer(steady, views):
     assert isinstance(steady.run([PointPhrase(views[0], "print")])[0], Points)
 
 
-def test_only_the_crop_is_sent(views):
+# --- pixels -----------------------------------------------------------------------------------------------------------
+
+
+def test_only_the_crop_is_sent_and_only_once():
     whole = Workspace((np.zeros((1080, 1920, 3), np.uint8),)).view("img_0", "")
     crop = replace(whole, pixels=whole.pixels[:100, :100], provenance=whole.provenance.then("crop"))
-    light = sent([PointPhrase(crop, "a"), PointPhrase(crop, "b")])
-    assert 30_000 <= len(pickle.dumps(light)) < 40_000, "100 x 100 pixels, once"
-    assert [request.view.provenance.key for request in light] == [crop.provenance.key] * 2
+    ledger, held = Ledger(), {}
+    first = ledger.parcel([PointPhrase(crop, "a"), PointPhrase(crop, "b")])
+    assert 30_000 <= len(pickle.dumps(first)) < 40_000, "100 x 100 pixels"
+    again = ledger.parcel([PointPhrase(crop, "c")])
+    assert len(pickle.dumps(again)) < 2_000
+    for parcel in (first, again):
+        for request in unpack(parcel, held):
+            assert request.view.provenance.key == crop.provenance.key
+            assert np.array_equal(request.view.pixels, crop.pixels)
+            assert not request.view.pixels.flags.writeable
+
+
+def test_what_a_process_made_is_not_sent_back_to_it(views):
+    ledger, held = Ledger(), {}
+    enlarge = [Upscale(views[1], 2)]
+    answers = BrightExpert().run(unpack(ledger.parcel(enlarge), held))
+    ledger.note(enlarge, answers)
+    hold(made(enlarge, answers), held)
+    image = Workspace((views[1].pixels,)).root.upscaled("big", answers[0].pixels, 2, answers[0].fingerprint, 1)
+    parcel = ledger.parcel([PointPhrase(View(image.pixels, image.provenance), "a")])
+    assert parcel.pixels == {}
+    assert np.array_equal(unpack(parcel, held)[0].view.pixels, answers[0].pixels)
+
+
+def test_a_process_holds_so_much_and_the_ledger_knows_what(views):
+    size = views[0].pixels.nbytes
+    ledger, held = Ledger(limit=3 * size), {}
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        some = [PointPhrase(views[index], "a") for index in rng.choice(8, rng.integers(1, 5), replace=False)]
+        for request, asked in zip(unpack(ledger.parcel(some), held), some, strict=True):
+            assert np.array_equal(request.view.pixels, asked.view.pixels)
+        assert set(held) == {key for key in held if key in ledger} | set(ledger._forgotten)
+        assert sum(pixels.nbytes for pixels in held.values()) <= 7 * size
 
 
 # --- failures ---------------------------------------------------------------------------------------------------------
@@ -308,6 +343,7 @@ import visenv
 from visenv.capabilities import GroundPhrase, PointPhrase, Points, SegmentPrompts
 from visenv.experts_workers import WorkerExpert
 from visenv.types import Detections
+from visenv.worker_pixels import Ledger, hold, made, unpack
 from visenv.workspace import Workspace
 
 class Here:

@@ -9,15 +9,13 @@ import threading
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import cloudpickle
-import numpy as np
 
 from visenv.capabilities import Expert, ExpertFailure, Request, Result
 from visenv.errors import ExpertError, InvalidData
-from visenv.images import Provenance, RootPixels
+from visenv.worker_pixels import Ledger
 from visenv.worker_process import ProcessLost, RemoteError, WorkerProcess
 
 LOST_ALONE = 2
@@ -25,7 +23,9 @@ LOST_ALONE = 2
 REMEMBERED = 4096
 """Images whose worker is remembered."""
 NEW_IMAGE = 20
-"""What an image that a worker has not seen costs, in requests about one that it has."""
+"""What an image that a worker was not asked about before costs, in requests about one that it was."""
+NEW_PIXELS = 2
+"""What sending an image costs, likewise."""
 
 
 class ExpertProcesses:
@@ -59,6 +59,8 @@ class ExpertProcesses:
         self._processes: list[WorkerProcess | None] = [None] * self.workers
         self._seen: OrderedDict[str, int] = OrderedDict()
         """By an image's provenance key, the worker that was asked about it last."""
+        self.ledgers = [Ledger() for _ in range(self.workers)]
+        """What pixels each process holds."""
         weakref.finalize(self, _end, self._processes, self._owner)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -72,6 +74,7 @@ class ExpertProcesses:
         """End the processes; they start again if they are asked again."""
         with self._lock:
             _end(self._processes, self._owner)
+            self._seen.clear()
 
     def run(self, expert: int, requests: Sequence[Request]) -> list[Result | ExpertFailure | ExpertError]:
         """Have a batch answered, part by part at the same time.
@@ -95,10 +98,9 @@ class ExpertProcesses:
                 raise
 
     def _end_all(self) -> None:
-        for index, process in enumerate(self._processes):
+        for worker, process in enumerate(self._processes):
             if process is not None:
-                process.kill()
-                self._processes[index] = None
+                self.lose(worker)
 
     def ready(self, workers: Iterable[int]) -> dict[int, WorkerProcess | ProcessLost | RemoteError]:
         """The processes of some workers, or why there is none; whatever is missing is started, all at the same time."""
@@ -106,7 +108,7 @@ class ExpertProcesses:
             if process is not None and not process.alive:
                 self.lose(worker)
             if self._processes[worker] is None:
-                self._processes[worker] = WorkerProcess(self._pickled)
+                self._processes[worker], self.ledgers[worker] = WorkerProcess(self._pickled), Ledger()
         found: dict[int, WorkerProcess | ProcessLost | RemoteError] = {}
         found |= {worker: process for worker in workers if (process := self._processes[worker]) is not None}
         for step in (WorkerProcess.greet, WorkerProcess.await_ready):
@@ -139,7 +141,10 @@ class ExpertProcesses:
         loads, assigned = [0] * self.workers, [list[int]() for _ in range(self.workers)]
         for key in sorted(images, key=lambda key: -len(images[key])):
             before = self._seen.pop(key, None)
-            costs = [len(images[key]) + NEW_IMAGE * (worker != before) for worker in range(self.workers)]
+            costs = [
+                len(images[key]) + NEW_IMAGE * (worker != before) + NEW_PIXELS * (key not in self.ledgers[worker])
+                for worker in range(self.workers)
+            ]
             ends = [load + cost for load, cost in zip(loads, costs, strict=True)]
             worker = ends.index(min(ends))
             loads[worker] = ends[worker]
@@ -176,7 +181,7 @@ class _Batch:
         for worker, process in self.processes.ready(working).items():
             if isinstance(process, WorkerProcess):
                 with self._losses_of(worker, parts[worker]):
-                    process.begin(self.expert, sent([self.requests[place] for place in parts[worker]]))
+                    process.begin(self.expert, self.processes.ledgers[worker].parcel(self._requests(parts[worker])))
                     begun[worker] = process
             else:
                 self._give_up(worker, parts[worker], str(process))
@@ -184,6 +189,10 @@ class _Batch:
             with self._losses_of(worker, parts[worker]):
                 results = process.finish(self.processes.timeout)
                 self.answers |= zip(parts[worker], results, strict=True)
+                self.processes.ledgers[worker].note(self._requests(parts[worker]), results)
+
+    def _requests(self, part: list[int]) -> list[Request]:
+        return [self.requests[place] for place in part]
 
     @contextlib.contextmanager
     def _losses_of(self, worker: int, part: list[int]) -> Any:
@@ -294,20 +303,6 @@ def in_workers(experts: Mapping[str, Expert], workers: int, timeout: float | Non
     processes = ExpertProcesses(here, workers, timeout)
     wrapped: dict[int, Expert] = {id(expert): WorkerExpert(expert, processes=processes) for expert in here}
     return {capability: wrapped.get(id(expert), expert) for capability, expert in experts.items()}
-
-
-def sent(requests: Sequence[Request]) -> list[Request]:
-    """Requests as another process needs them: the pixels of each image once, and nothing of the picture around them."""
-    pixels = {request.view.provenance.key: request.view.pixels for request in requests}
-    pixels = {key: np.ascontiguousarray(array) for key, array in pixels.items()}
-    light = []
-    for request in requests:
-        view = request.view
-        root = RootPixels(np.zeros((0, 0, 3), np.uint8))
-        vars(root)["digest"] = view.provenance.root.digest  # what would be computed from pixels that stay behind
-        view = replace(view, pixels=pixels[view.provenance.key], provenance=Provenance(root, view.provenance.steps))
-        light.append(replace(request, view=view))
-    return light
 
 
 def _end(processes: list[WorkerProcess | None], owner: int) -> None:

@@ -24,6 +24,8 @@ from typing import Any
 
 from visenv.capabilities import Expert, ExpertFailure, Request, Result
 from visenv.errors import ExpertError, InvalidData, VisenvError
+from visenv.types import Pixels
+from visenv.worker_pixels import Parcel, hold, made, unpack
 
 START_SECONDS = 300.0
 """How long a process may take to start and to load its experts."""
@@ -151,14 +153,14 @@ class WorkerProcess:
             self._reply(START_SECONDS, "load its experts")
             self._ready = True
 
-    def begin(self, expert: int, requests: Sequence[Request]) -> None:
+    def begin(self, expert: int, parcel: Parcel) -> None:
         """Ask; ``finish`` gives the answer.
 
         Raises:
             ProcessLost: if the process has died.
         """
         self._begun = time.monotonic()
-        self._write((expert, requests))
+        self._write((expert, parcel))
 
     def finish(self, timeout: float | None) -> list[Result | ExpertFailure | ExpertError]:
         """The answer to what was asked last.
@@ -235,9 +237,9 @@ def _read_into(stream: io.BufferedReader, replies: queue.SimpleQueue[Any]) -> No
 def serve() -> None:
     """Be the process: load experts, and answer until nobody asks any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
-    replies, requests = _claim_streams()
+    replies, incoming = _claim_streams()
     inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(requests, inbox), daemon=True).start()
+    threading.Thread(target=_listen, args=(incoming, inbox), daemon=True).start()
     send(replies, ("up", None))
     import cv2
 
@@ -248,8 +250,13 @@ def serve() -> None:
         send(replies, ("error", (f"cannot be loaded in another process: {type(error).__name__}: {error}", False)))
         return
     send(replies, ("ready", None))
+    held: dict[str, Pixels] = {}
     while (asked := inbox.get()) is not None:
-        send(replies, _answer(experts[asked[0]], asked[1]))
+        requests = unpack(asked[1], held)
+        kind, value = _answer(experts[asked[0]], requests)
+        if kind == "results":
+            hold(made(requests, value), held)
+        send(replies, (kind, value))
 
 
 def _answer(expert: Expert, requests: Sequence[Request]) -> tuple[str, Any]:
