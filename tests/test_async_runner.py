@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import threading
 import time
@@ -179,6 +180,23 @@ def test_a_full_batch_and_a_window_that_is_over_are_sent():
     assert asyncio.run(ask(60.0, asked=4, members=9)) == [4]
     assert asyncio.run(ask(0.02, asked=3, members=9)) == [3]
     assert asyncio.run(ask(60.0, asked=3, members=3)) == [3]
+
+
+@pytest.mark.parametrize(("mixes", "batches"), [(False, [1, 1]), (True, [2])])
+def test_a_batch_is_of_one_capability_unless_the_expert_mixes_them(mixes, batches):
+    async def policy(episode):
+        if episode.turns:
+            return Answer("done")
+        return ToolCall(episode.sample_id, {"images": ["img_0"], "phrase": "x"})
+
+    class Named(SquareDataset):
+        def get(self, index):
+            return dataclasses.replace(super().get(index), sample_id=["PhraseToPoint", "PhraseToBoxMask"][index])
+
+    expert = BrightExpert()
+    expert.mixes_capabilities = mixes
+    played(make(expert, dataset=Named(), window=10.0), policy, samples=[0, 1])
+    assert expert.batches == batches
 
 
 @pytest.mark.parametrize("allowed", [1, 3])

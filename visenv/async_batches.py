@@ -68,7 +68,7 @@ _Place: TypeAlias = tuple[_Ask, int, Request]
 
 @dataclass(eq=False)
 class _Queue:
-    """What waits for one capability of one expert: a batch is of one kind."""
+    """What waits for an expert: of one capability, as batches are, unless the expert mixes them."""
 
     expert: Expert | None
     waiting: list[_Place] = field(default_factory=list)
@@ -141,7 +141,8 @@ class AsyncPool:
         ask = _Ask([None] * len(requests), loop.create_future(), len(requests))
         for place, request in enumerate(requests):
             expert = self._pool.experts.get(request.capability)
-            queue = self._queues.setdefault((id(expert), request.capability), _Queue(expert))
+            kind = "" if getattr(expert, "mixes_capabilities", False) else request.capability
+            queue = self._queues.setdefault((id(expert), kind), _Queue(expert))
             queue.since = queue.since if queue.waiting else loop.time()
             queue.waiting.append((ask, place, request))
         self._asking.add(ask)
