@@ -5,8 +5,8 @@ from __future__ import annotations
 import html
 import re
 
-# What has no place in a text: control characters, and marks that reorder what is around them.
-_UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# What has no place in a text: control characters, marks that reorder what is around them, and halves of characters.
+_UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class Markup(str):
@@ -22,7 +22,17 @@ def text(value: object) -> Markup:
         >>> text("<b>1 & 2</b>"), text(Markup("<b>"))
         ('&lt;b&gt;1 &amp; 2&lt;/b&gt;', '<b>')
     """
-    return value if isinstance(value, Markup) else Markup(html.escape(_UNSEEN.sub("\ufffd", str(value)), quote=True))
+    return value if isinstance(value, Markup) else Markup(html.escape(seen(str(value)), quote=True))
+
+
+def seen(value: str) -> str:
+    r"""A text with U+FFFD for each character that has no place in one.
+
+    Example:
+        >>> seen("a\x00b") == "a\ufffdb"
+        True
+    """
+    return _UNSEEN.sub("\ufffd", value)
 
 
 def tag(name: str, /, *children: object, **attributes: object) -> Markup:

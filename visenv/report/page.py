@@ -105,7 +105,7 @@ def read_records(source: Path) -> Iterator[dict[str, Any] | None]:
         for line in lines:
             try:
                 record = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 record = None
             yield record if isinstance(record, dict) and {"episode", "turns", "metrics"} <= record.keys() else None
 

@@ -1,50 +1,24 @@
-"""The plots of a training run as SVG of a page: in its colours, light or dark, and with words that can be read out.
-
-Matplotlib draws them with stand-ins for colours, which then become the variables of ``style.css``; what it draws
-depends on the figures alone.
-"""
+"""The plots of a training run."""
 
 from __future__ import annotations
 
-import io
-import re
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from visenv.errors import MissingDependency
-from visenv.report.markup import Markup, tag, text
+from visenv.report.drawing import COLOURS, OTHER, OWN_TOOLS, POLICIES, TOOLS, Drawing, drawing
+from visenv.report.markup import Markup, tag
 
 if TYPE_CHECKING:
-    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
-TOOLS = (
-    "PhraseToBoxMask", "PhraseToPoint", "PointToBoxMask", "SplitImageIntoPatches", "SuperResolution", "MergeBoxMask",
-    "RecallImage", "Answer", "malformed",
-)  # fmt: skip
-"""With colours of their own: ``--tool-0`` to ``--tool-8``."""
-OWN_TOOLS = 4
-"""As many further tools have colours, too; what is left is shown as ``other``."""
-POLICIES = ("random", "single", "scripted", "trained")
-OTHER = "other"
 LONGEST_NAME = 32
-
-# Every colour of a drawing is a number that the page's style gives a meaning to.
-_VARIABLES = (
-    *("ink", "dim", "line", "card"),
-    *(f"tool-{index}" for index in range(len(TOOLS) + OWN_TOOLS + 1)),
-    *(f"policy-{index}" for index in range(len(POLICIES))),
-)
-_STAND_INS = {name: f"#0000{index + 1:02x}" for index, name in enumerate(_VARIABLES)}
-_MEANING = {colour: f"var(--{name})" for name, colour in _STAND_INS.items()}
-
+"""Characters."""
 Line = Sequence[tuple[float, float]]
 """Points (x, y), in the order of x."""
+_EDGES: dict[str, Any] = {"edgecolor": COLOURS["card"], "linewidth": 0.6}
 
 
 class Palette:
@@ -61,15 +35,14 @@ class Palette:
 
     def __init__(self, names: Sequence[str]) -> None:
         found = set(names)
-        own = sorted(found - set(TOOLS))
+        own = sorted(found - {*TOOLS, OTHER})
         self._variables = {name: f"tool-{index}" for index, name in enumerate(TOOLS) if name in found}
-        for index, name in enumerate(own):
-            self._variables[name] = f"tool-{len(TOOLS) + min(index, OWN_TOOLS)}"
-        self._rest = frozenset(own[OWN_TOOLS:])
+        self._variables |= {name: f"tool-{len(TOOLS) + index}" for index, name in enumerate(own[:OWN_TOOLS])}
+        self._rest = frozenset(own[OWN_TOOLS:]) | (found & {OTHER})
         *known, ended, malformed = TOOLS
         order = [*known, *own[:OWN_TOOLS], *([OTHER] if self._rest else []), ended, malformed]
         self._variables[OTHER] = f"tool-{len(TOOLS) + OWN_TOOLS}"
-        self.labels = tuple(name for name in order if name in found or (name == OTHER and self._rest))
+        self.labels = tuple(name for name in order if name in found or name == OTHER)
         """In the order in which they are drawn."""
 
     def variable(self, label: str) -> str:
@@ -79,7 +52,7 @@ class Palette:
     def amounts(self, calls: Mapping[str, float]) -> list[float]:
         """How often each of ``labels`` was called."""
         rest = sum(calls.get(name, 0.0) for name in self._rest)
-        return [rest if label == OTHER and self._rest else calls.get(label, 0.0) for label in self.labels]
+        return [rest if label == OTHER else calls.get(label, 0.0) for label in self.labels]
 
     def legend(self) -> Markup | None:
         """The colours with their names."""
@@ -116,8 +89,8 @@ def curve_plot(
     Raises:
         MissingDependency: if Matplotlib is not installed.
     """
-    with _drawing(name, words) as drawing:
-        axes = drawing.axes(left=0.125, right=0.815, top=0.86, bottom=0.135)
+    with drawing(name, words) as plot:
+        axes = plot.axes(left=0.125, right=0.815, top=0.86, bottom=0.135)
         steps, values = (np.array([point[axis] for point in line], float) for axis in (0, 1))
         last = float(steps[-1]) if len(steps) else 1.0
         if len(steps):
@@ -141,7 +114,7 @@ def curve_plot(
         _thousands(axes)
         _minutes(axes, minutes, last)
         _end_labels(axes, ends)
-        return drawing.svg()
+        return plot.svg()
 
 
 def area_plot(name: str, palette: Palette, calls: Sequence[tuple[float, Mapping[str, float]]], words: str) -> Markup:
@@ -156,8 +129,8 @@ def area_plot(name: str, palette: Palette, calls: Sequence[tuple[float, Mapping[
     Raises:
         MissingDependency: if Matplotlib is not installed.
     """
-    with _drawing(name, words) as drawing:
-        axes = drawing.axes()
+    with drawing(name, words) as plot:
+        axes = plot.axes()
         known = [(steps, palette.amounts(each)) for steps, each in calls if sum(each.values()) > 0]
         if len(known) == 1:
             known = [(0.0, known[0][1]), *known]
@@ -165,17 +138,17 @@ def area_plot(name: str, palette: Palette, calls: Sequence[tuple[float, Mapping[
             steps = np.array([each[0] for each in known])
             shares = np.array([np.array(each[1]) / sum(each[1]) for each in known]).T
             shares = np.array([_smooth(row) for row in shares])
-            colours = [_STAND_INS[palette.variable(label)] for label in palette.labels]
+            colours = [COLOURS[palette.variable(label)] for label in palette.labels]
             areas = axes.stackplot(steps, shares / shares.sum(axis=0), colors=colours, **_EDGES)
             for area, label in zip(areas, palette.labels, strict=True):
-                drawing.tip(area, label)
+                plot.tip(area, label)
             axes.set_xlim(float(steps[0]), float(steps[-1]) if steps[-1] > steps[0] else float(steps[0]) + 1)
         axes.set_ylim(0, 1)
         axes.set_xlabel("steps")
         axes.set_ylabel("share of calls")
         _percent(axes)
         _thousands(axes)
-        return drawing.svg()
+        return plot.svg()
 
 
 def turns_plot(name: str, palette: Palette, turns: Sequence[Mapping[str, float]], words: str) -> Markup:
@@ -190,18 +163,18 @@ def turns_plot(name: str, palette: Palette, turns: Sequence[Mapping[str, float]]
     Raises:
         MissingDependency: if Matplotlib is not installed.
     """
-    with _drawing(name, words) as drawing:
-        axes = drawing.axes()
+    with drawing(name, words) as plot:
+        axes = plot.axes()
         episodes = max([sum(turn.values()) for turn in turns], default=0.0) or 1.0
         bars = [[amount / episodes for amount in palette.amounts(turn)] for turn in turns]
-        _bars(drawing, axes, palette, bars, [f"turn {index + 1}" for index in range(len(bars))])
+        _bars(plot, axes, palette, bars, [f"turn {index + 1}" for index in range(len(bars))])
         axes.set_xlabel("turn")
         axes.set_ylabel("share of episodes")
         axes.set_ylim(0, 1)
         every = 1 + len(turns) // 16
         axes.set_xticks(range(0, len(turns), every), [str(index + 1) for index in range(0, len(turns), every)])
         _percent(axes)
-        return drawing.svg()
+        return plot.svg()
 
 
 def difficulty_plot(
@@ -223,16 +196,16 @@ def difficulty_plot(
     Raises:
         MissingDependency: if Matplotlib is not installed.
     """
-    with _drawing(name, words) as drawing:
-        above = drawing.axes(bottom=0.64, top=0.93)
-        below = drawing.axes(top=0.56)
+    with drawing(name, words) as plot:
+        above = plot.axes(bottom=0.64, top=0.93)
+        below = plot.axes(top=0.56)
         places = range(len(levels))
         totals = [sum(calls.values()) or 1.0 for calls, _, _ in levels.values()]
         bars = [
             [amount / total for amount in palette.amounts(calls)]
             for (calls, _, _), total in zip(levels.values(), totals, strict=True)
         ]
-        _bars(drawing, below, palette, bars, [f"difficulty {level}" for level in levels])
+        _bars(plot, below, palette, bars, [f"difficulty {level}" for level in levels])
         below.set_ylim(0, 1)
         below.set_ylabel("share of calls")
         below.set_xlabel("difficulty")
@@ -262,105 +235,11 @@ def difficulty_plot(
         below.set_xlim(-0.6, len(levels) - 0.4)
         above.set_xticks(places, [""] * len(levels))
         below.set_xticks(places, [level[:LONGEST_NAME] for level in levels])
-        return drawing.svg()
-
-
-_EDGES: dict[str, Any] = {"edgecolor": _STAND_INS["card"], "linewidth": 0.6}
-_STYLE: dict[str, Any] = {
-    "figure.figsize": (5.4, 3.3),
-    "svg.fonttype": "none",
-    "svg.hashsalt": "visenv",
-    "text.parse_math": False,
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 9,
-    "axes.labelsize": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": _STAND_INS["line"],
-    "axes.labelcolor": _STAND_INS["dim"],
-    "axes.facecolor": "none",
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "axes.unicode_minus": True,
-    "grid.color": _STAND_INS["line"],
-    "grid.linewidth": 0.7,
-    "text.color": _STAND_INS["ink"],
-    "xtick.color": _STAND_INS["line"],
-    "ytick.color": _STAND_INS["line"],
-    "xtick.labelcolor": _STAND_INS["dim"],
-    "ytick.labelcolor": _STAND_INS["dim"],
-    "ytick.major.size": 0,
-}
-
-
-class _Drawing:
-    """A figure under way."""
-
-    def __init__(self, name: str, words: str) -> None:
-        from matplotlib.figure import Figure
-
-        self._name, self._words = name, words
-        self._figure = Figure()
-        self._tips: list[str] = []
-
-    def axes(self, left: float = 0.125, right: float = 0.985, top: float = 0.96, bottom: float = 0.135) -> Axes:
-        """Axes between these shares of the width and the height."""
-        return self._figure.add_axes((left, bottom, right - left, top - bottom))
-
-    def tip(self, artist: Artist, words: str) -> None:
-        """Say something where the pointer rests on a part of the drawing."""
-        artist.set_gid(f"tip{len(self._tips)}")
-        self._tips.append(words)
-
-    def svg(self) -> Markup:
-        """The drawing as an element of a page."""
-        written = io.StringIO()
-        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        with warnings.catch_warnings():
-            # About letters that Matplotlib's font lacks: the page's own font draws them.
-            warnings.simplefilter("ignore", UserWarning)
-            self._figure.savefig(written, format="svg", transparent=True, metadata=nothing)
-        _, _, drawn = written.getvalue().partition("<svg ")
-        drawn = drawn.partition(">")[2].rpartition("</svg>")[0]
-        drawn = re.sub(r'<style type="text/css">.*?</style>', "", drawn, flags=re.DOTALL)
-        drawn = re.sub(r'(?<=<g )id="tip(\d+)">', self._title, drawn)
-        # Groups need no names, and several drawings on one page must not share those of what is referred to.
-        drawn = re.sub(r'<g id="[^"]*">', "<g>", drawn)
-        drawn = re.sub(r'(?<= id=")|(?<=xlink:href="#)|(?<=url\(#)', f"{self._name}-", drawn).replace(
-            "xlink:href", "href"
-        )
-        drawn = re.sub(r"\s*\n\s*", " ", drawn)
-        drawn = re.sub(r"(?<=(?:fill|roke): )#0000[0-9a-f]{2}", lambda found: _MEANING[found[0]], drawn)
-        width, height = (72 * side for side in self._figure.get_size_inches())
-        return tag("svg", Markup(drawn), viewBox=f"0 0 {width:g} {height:g}", role="img", aria_label=self._words)
-
-    def _title(self, found: re.Match[str]) -> str:
-        return f'class="tip"><title>{text(self._tips[int(found[1])])}</title>'
-
-
-@contextmanager
-def _drawing(name: str, words: str) -> Iterator[_Drawing]:
-    try:
-        from matplotlib import rc_context, rcParamsDefault
-    except ImportError as error:
-        raise MissingDependency('The plots of a training run need Matplotlib: pip install "visenv[train]"') from error
-    # A user's own settings would change the page.
-    settings: dict[Any, Any] = dict(rcParamsDefault)
-    settings = {key: value for key, value in settings.items() if not key.startswith("backend")} | _STYLE
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        context = rc_context(settings)
-        context.__enter__()
-    try:
-        yield _Drawing(name, words)
-    finally:
-        context.__exit__(None, None, None)
+        return plot.svg()
 
 
 def _policy(name: str) -> str:
-    return _STAND_INS[f"policy-{POLICIES.index(name)}" if name in POLICIES else "dim"]
+    return COLOURS[f"policy-{POLICIES.index(name)}" if name in POLICIES else "dim"]
 
 
 def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -369,18 +248,16 @@ def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.array([values[max(0, at - reach) : at + reach + 1].mean() for at in range(len(values))])
 
 
-def _bars(
-    drawing: _Drawing, axes: Axes, palette: Palette, bars: Sequence[Sequence[float]], names: Sequence[str]
-) -> None:
+def _bars(plot: Drawing, axes: Axes, palette: Palette, bars: Sequence[Sequence[float]], names: Sequence[str]) -> None:
     """Stacked bars, each a list of the shares of the palette's labels."""
     bottoms = np.zeros(len(bars))
     for index, label in enumerate(palette.labels):
         heights = np.array([bar[index] for bar in bars])
-        colour = _STAND_INS[palette.variable(label)]
+        colour = COLOURS[palette.variable(label)]
         for place, height in enumerate(heights):
             if height > 0:
                 (bar,) = axes.bar([place], [height], bottom=bottoms[place], width=0.8, color=colour, **_EDGES)
-                drawing.tip(bar, f"{names[place]}, {label[:LONGEST_NAME]}: {height:.0%}")
+                plot.tip(bar, f"{names[place]}, {label[:LONGEST_NAME]}: {height:.0%}")
         bottoms += heights
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from visenv.errors import InvalidData, InvalidImage
 from visenv.images import fit_within, load_image, to_data_url
-from visenv.report.episode import Picture, episode_html
+from visenv.report.episode import episode_html
 from visenv.report.markup import Markup, tag
 from visenv.report.page import PAGE, picture_path, read_records, write_page
 from visenv.report.training_files import figure, mapping, read_json
@@ -18,17 +18,19 @@ SIDES = {"before": "Before training", "after": "After training"}
 MOST_SAMPLES = 12
 """Samples on the page; the runs' own pages show all."""
 BUDGET = 2_000_000
-"""Bytes that the pictures should take, as base64."""
+"""Characters that the pictures may take, as base64."""
 WIDTHS = (512, 384, 256, 160, 96)
 """Pixels of the longer side of a picture, of which the largest is taken that keeps to the budget."""
 THUMBNAIL = 112
 _BYTES_A_PIXEL = 0.22
-"""Of a JPEG file as base64, about."""
+"""Of a generated scene as base64, about: where to begin."""
 _BROKEN = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 """What comes of a recorded episode that is not as ``RunRecorder`` writes it."""
 
 Pair = dict[str, dict[str, Any]]
 """From sides to the episode of one sample."""
+Urls = Mapping[str, Mapping[str, str]]
+"""The pictures, by side and name."""
 
 
 def samples_section(folder: Path, headline: str | None) -> Markup | None:
@@ -45,8 +47,7 @@ def samples_section(folder: Path, headline: str | None) -> Markup | None:
     pairs = _pairs(episodes)
     if not pairs:
         return None
-    shown = pairs[:MOST_SAMPLES]
-    width = _width(shown)
+    shown, urls = _fitting(folder, pairs)
     links = [
         tag("a", f"All that was recorded {side} training", href=f"{side}/{PAGE}")
         for side in episodes
@@ -61,7 +62,7 @@ def samples_section(folder: Path, headline: str | None) -> Markup | None:
         tag("h2", "Before and after training"),
         tag("p", said, class_="lead dim"),
         tag("p", *linked) if linked else None,
-        *[_sample(folder, index, pair, headline, width) for index, pair in enumerate(shown)],
+        *[_sample(folder, index, pair, headline, urls) for index, pair in enumerate(shown)],
         tag("p", f"And {len(pairs) - len(shown)} more.", class_="dim") if len(pairs) > len(shown) else None,
     )
 
@@ -85,10 +86,10 @@ def _pairs(episodes: Mapping[str, Sequence[dict[str, Any]]]) -> list[Pair]:
     return list(pairs.values())
 
 
-def _sample(folder: Path, index: int, pair: Pair, headline: str | None, width: int) -> Markup:
+def _sample(folder: Path, index: int, pair: Pair, headline: str | None, urls: Urls) -> Markup:
     record = pair.get("after") or pair["before"]
     sides = [
-        tag("div", tag("h4", label), _side(folder / side, pair.get(side), f"{side}-{index}-", width))
+        tag("div", tag("h4", label), _side(folder / side, pair.get(side), f"{side}-{index}-", urls[side]))
         for side, label in SIDES.items()
     ]
     compared = [_change(pair, "reward", lambda each: each.get("reward"), "{:+.2f}")]
@@ -98,7 +99,7 @@ def _sample(folder: Path, index: int, pair: Pair, headline: str | None, width: i
     return tag("article", title, tag("div", *sides, class_="versus"), class_="sample")
 
 
-def _side(run: Path, record: dict[str, Any] | None, prefix: str, width: int) -> Markup:
+def _side(run: Path, record: dict[str, Any] | None, prefix: str, urls: Mapping[str, str]) -> Markup:
     """One episode as a card."""
     if record is None:
         return tag("p", "This sample was not played.", class_="dim")
@@ -106,37 +107,50 @@ def _side(run: Path, record: dict[str, Any] | None, prefix: str, width: int) -> 
     known = isinstance(bounds, list) and len(bounds) == 2 and None not in map(figure, bounds)
     try:
         return episode_html(
-            record, _picture(run, width), _picture(run, THUMBNAIL), bounds if known else None, prefix=prefix
+            record,
+            lambda name: urls.get(name, ""),
+            lambda name: _url(run, name, THUMBNAIL),
+            bounds if known else None,
+            prefix=prefix,
         )
     except _BROKEN:
         return tag("p", "This episode could not be read.", class_="fault")
 
 
-def _picture(run: Path, width: int) -> Picture:
-    """Gives the pictures of a run, none of them larger than it may be."""
+def _fitting(folder: Path, pairs: Sequence[Pair]) -> tuple[Sequence[Pair], Urls]:
+    """As many samples as the budget allows, and their pictures as large as it allows."""
+    shown = pairs[:MOST_SAMPLES]
+    while True:
+        for width in WIDTHS:
+            named = {side: [name for pair in shown for name in _pictures(pair.get(side, {}))] for side in SIDES}
+            if width > WIDTHS[-1] and sum(map(len, named.values())) * width**2 * _BYTES_A_PIXEL > BUDGET:
+                continue
+            urls = {
+                side: {name: _url(folder / side, name, width) for name in dict.fromkeys(names)}
+                for side, names in named.items()
+            }
+            if sum(len(urls[side][name]) for side, names in named.items() for name in names) <= BUDGET:
+                return shown, urls
+        if len(shown) == 1:
+            return shown, urls
+        shown = shown[: len(shown) // 2]
 
-    def picture(name: str) -> str:
-        path = picture_path(run, name)
-        try:
-            return "" if path is None else to_data_url(fit_within(load_image(path), width, width), encoding="jpeg")
-        except InvalidImage:
-            return ""
 
-    return picture
-
-
-def _width(pairs: Sequence[Pair]) -> int:
-    """How large pictures can be for all of them to keep to the budget."""
-    count = sum(_pictures(record) for pair in pairs for record in pair.values())
-    fitting = (width for width in WIDTHS if count * width**2 * _BYTES_A_PIXEL <= BUDGET)
-    return next(fitting, WIDTHS[-1])
+def _url(run: Path, name: str, width: int) -> str:
+    """A picture of a run, no larger than that; empty if it cannot be shown."""
+    path = picture_path(run, name)
+    try:
+        return "" if path is None else to_data_url(fit_within(load_image(path), width, width), encoding="jpeg")
+    except InvalidImage:
+        return ""
 
 
-def _pictures(record: Mapping[str, Any]) -> int:
-    """How many pictures an episode has."""
-    turns = [mapping(turn) for turn in record["turns"]] if isinstance(record["turns"], list) else []
-    lists = [each.get("pictures") for each in (record, *turns)]
-    return len(mapping(record.get("result_pictures"))) + sum(len(each) for each in lists if isinstance(each, list))
+def _pictures(record: Mapping[str, Any]) -> list[str]:
+    """The names of an episode's pictures."""
+    turns = record.get("turns")
+    parts = [record, *map(mapping, turns)] if isinstance(turns, list) else [record]
+    lists = [part.get("pictures") for part in parts] + [list(mapping(record.get("result_pictures")).values())]
+    return [name for each in lists if isinstance(each, list) for name in each if isinstance(name, str)]
 
 
 def _metric(record: Mapping[str, Any], name: str) -> object:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from visenv.errors import InvalidData
-from visenv.report.markup import Markup, joined, tag
+from visenv.report.markup import Markup, joined, seen, tag
 from visenv.report.page import PAGE, card, opening
 from visenv.report.plots import Palette, area_plot, curve_plot, difficulty_plot, turns_plot
 from visenv.report.samples import samples_section
@@ -121,7 +121,8 @@ def _table(evaluation: Evaluation) -> Markup:
     best = max(known, key=lambda name: known[name], default=None)
     others = _other_metrics(evaluation)
     direction = "" if evaluation.higher_is_better else ", lower is better"
-    figures = [f"{evaluation.headline}{direction}", "95% interval", *others, "reward", "turns", "faulty"]
+    reward = ["reward"] if evaluation.headline != "reward" else []
+    figures = [f"{evaluation.headline}{direction}", "95% interval", *others, *reward, "turns", "faulty"]
     heads = [tag("th", _short(head), scope="col") for head in ("policy", "episodes", *figures)]
     ends = [end for result in results.values() for end in result.interval or ()]
     scale = _scale([*ends, *(value for value in values.values() if value is not None)])
@@ -134,17 +135,12 @@ def _table(evaluation: Evaluation) -> Markup:
             tag("td", _number(values[name]), class_="best" if name == best else None),
             tag("td", _span(values[name], result.interval, scale, colour), class_="span"),
             *[tag("td", _number(result.metrics.get(metric)), _failed(result, metric)) for metric in others],
-            tag("td", _signed(result.reward_mean), " ", tag("small", _deviation(result.reward_std))),
+            _reward(result) if reward else None,
             tag("td", "–" if result.turns_mean is None else f"{result.turns_mean:.1f}"),
             tag("td", "–" if result.errors is None else f"{result.errors:.0%}"),
         ]
         rows.append(tag("tr", *cells, class_="own" if name == "trained" else None))
-    table = tag(
-        "table",
-        tag("thead", tag("tr", *heads)),
-        tag("tbody", *rows),
-        class_="scores",
-    )
+    table = tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="scores")
     return tag(
         "section",
         tag("h2", f"Evaluation on {_short(evaluation.split)}"),
@@ -214,7 +210,7 @@ def _curve(
     }
     own, final = values.get("trained"), None
     if own is not None:
-        ends = policies["trained"].interval if name == "metric" else None
+        ends = policies["trained"].interval if evaluation and evaluation.headline == label else None
         final = (own, *(ends or (own, own)))
     short = _short(label)
     words = f"{short}: no episode has ended."
@@ -245,7 +241,8 @@ def _calls(run: TrainingRun) -> Markup | None:
             f"What the trained policy calls at each difficulty, and the {_short(evaluation.headline)} that it comes to."
         )
         drawn = {
-            level: (result.calls, _headline(evaluation, result), result.interval) for level, result in levels.items()
+            _short(level): (result.calls, _headline(evaluation, result), result.interval)
+            for level, result in levels.items()
         }
         plot = difficulty_plot("levels", palette, _short(evaluation.headline), drawn, words)
         plots.append(_plot("By difficulty: trained", plot, words))
@@ -329,15 +326,13 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def _signed(value: float | None) -> str:
-    return "–" if value is None else f"{value:+.2f}"
-
-
-def _deviation(value: float | None) -> str:
-    return "" if value is None else f"± {value:.2f}"
+def _reward(result: Result) -> Markup:
+    mean = "–" if result.reward_mean is None else f"{result.reward_mean:+.2f}"
+    spread = "" if result.reward_std is None else f"± {result.reward_std:.2f}"
+    return tag("td", mean, " ", tag("small", spread))
 
 
 def _short(value: object) -> str:
     """Any setting or name, cut where it is too long to stand in a line."""
     written = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return written if len(written) <= _LONGEST else f"{written[:_LONGEST]}…"
+    return seen(written if len(written) <= _LONGEST else f"{written[:_LONGEST]}…")
