@@ -231,8 +231,8 @@ class WorkerExpert:
     remembers images does its work on each once. A part of a batch that takes longer than ``timeout`` costs its process,
     which is replaced: its requests are then asked one at a time, and who times out alone fails. The same happens to a
     part whose process dies. Once two requests of a part have failed so, the others of it that were not answered yet
-    fail without being asked; so no batch loses more than three times ``timeout`` on processes that hang, and the parts
-    of other workers are not concerned.
+    fail without being asked; so no batch loses more than three times ``timeout`` for each process, and the parts of
+    other workers are not concerned.
 
     Args:
         expert: who answers. It is copied to every process, by cloudpickle, with what it refers to.
