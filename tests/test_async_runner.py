@@ -213,6 +213,20 @@ def test_an_expert_runs_as_often_as_it_says_it_can(allowed):
     assert allowed == 1 or expert.most > 1
 
 
+def test_different_experts_work_at_the_same_time():
+    boxes, points = Gated(seconds=0.1), Gated(seconds=0.1)
+    points.name, points.running = "points", boxes.running
+
+    async def policy(episode):
+        tool = "PhraseToPoint" if episode.sample_id.endswith("1") else "PhraseToBoxMask"
+        return Answer("done") if episode.turns else ToolCall(tool, {"images": ["img_0"], "phrase": "x"})
+
+    runner = make({"GroundPhrase": boxes, "PointPhrase": points, "*": BrightExpert()})
+    played(runner, policy, samples=[0, 1])
+    assert max(boxes.most, points.most) == 2
+    assert runner.pool.counters.batches == 2
+
+
 def test_the_loop_goes_on_while_experts_work():
     expert = Gated(seconds=0.3)
     ticks = 0
