@@ -293,7 +293,7 @@ class AsyncEpisodeRunner:
                 turns.append(turn_record(result.turn, result.reward_terms) | {"pictures": []})
                 reward += result.reward
                 ended = result.terminated or result.truncated or len(turns) == self._max_steps
-        except PolicyFailure as error:
+        except _PolicyFailure as error:
             failure = str(error)
             logger.warning("Episode %d ended early: %s", job.plan.index, failure, exc_info=error.__cause__)
         episode, metrics = env.episode, env.metrics()
@@ -314,12 +314,12 @@ class AsyncEpisodeRunner:
         """What a policy's method returns, awaited if it is to be.
 
         Raises:
-            PolicyFailure: if it raises, or takes too long.
+            _PolicyFailure: if it raises, or takes too long.
         """
         try:
             answer = ask(*arguments)
         except (Exception, asyncio.CancelledError) as error:
-            raise PolicyFailure(_in_words(error)) from error
+            raise _PolicyFailure(_in_words(error)) from error
         if not inspect.isawaitable(answer):
             return answer
         task = asyncio.ensure_future(answer)
@@ -329,16 +329,16 @@ class AsyncEpisodeRunner:
         finally:
             await _end(task)
         if not on_time:
-            raise PolicyFailure(f"TimeoutError: no answer within {self.policy_timeout:g} s")
+            raise _PolicyFailure(f"TimeoutError: no answer within {self.policy_timeout:g} s")
         if task.cancelled():
-            raise PolicyFailure("CancelledError: the policy was cancelled")
+            raise _PolicyFailure("CancelledError: the policy was cancelled")
         raised = task.exception()
         if raised is not None:
-            raise PolicyFailure(_in_words(raised)) from raised
+            raise _PolicyFailure(_in_words(raised)) from raised
         return task.result()
 
 
-class PolicyFailure(Exception):
+class _PolicyFailure(Exception):
     """A policy has raised, or has taken too long."""
 
 
