@@ -17,12 +17,17 @@ from visenv.report.training_files import figure, mapping, read_json
 SIDES = {"before": "Before training", "after": "After training"}
 MOST_SAMPLES = 12
 """Samples on the page; the runs' own pages show all."""
-BUDGET = 2_000_000
+BUDGET = 2_200_000
 """Characters that the pictures may take, as base64."""
 WIDTHS = (512, 384, 256, 160, 96)
 """Pixels of the longer side of a picture, of which the largest is taken that keeps to the budget."""
 THUMBNAIL = 112
-_BYTES_A_PIXEL = 0.22
+FEW = 6
+"""Pictures of a turn beyond which they are shown as small as patches."""
+PATCH = 80
+QUALITY = 75
+"""Of JPEG."""
+_BYTES_A_PIXEL = 0.17
 """Of a generated scene as base64, about: where to begin."""
 _BROKEN = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 """What comes of a recorded episode that is not as ``RunRecorder`` writes it."""
@@ -121,15 +126,16 @@ def _fitting(folder: Path, pairs: Sequence[Pair]) -> tuple[Sequence[Pair], Urls]
     """As many samples as the budget allows, and their pictures as large as it allows."""
     shown = pairs[:MOST_SAMPLES]
     while True:
+        named = {side: [each for pair in shown for each in _pictures(pair.get(side, {}))] for side in SIDES}
         for width in WIDTHS:
-            named = {side: [name for pair in shown for name in _pictures(pair.get(side, {}))] for side in SIDES}
-            if width > WIDTHS[-1] and sum(map(len, named.values())) * width**2 * _BYTES_A_PIXEL > BUDGET:
+            pixels = sum(min(width, most) ** 2 for each in named.values() for _, most in each)
+            if width > WIDTHS[-1] and pixels * _BYTES_A_PIXEL > BUDGET:
                 continue
             urls = {
-                side: {name: _url(folder / side, name, width) for name in dict.fromkeys(names)}
-                for side, names in named.items()
+                side: {name: _url(folder / side, name, min(width, most)) for name, most in dict(each).items()}
+                for side, each in named.items()
             }
-            if sum(len(urls[side][name]) for side, names in named.items() for name in names) <= BUDGET:
+            if sum(len(urls[side][name]) for side, each in named.items() for name, _ in each) <= BUDGET:
                 return shown, urls
         if len(shown) == 1:
             return shown, urls
@@ -140,17 +146,25 @@ def _url(run: Path, name: str, width: int) -> str:
     """A picture of a run, no larger than that; empty if it cannot be shown."""
     path = picture_path(run, name)
     try:
-        return "" if path is None else to_data_url(fit_within(load_image(path), width, width), encoding="jpeg")
+        if path is None:
+            return ""
+        return to_data_url(fit_within(load_image(path), width, width), encoding="jpeg", quality=QUALITY)
     except InvalidImage:
         return ""
 
 
-def _pictures(record: Mapping[str, Any]) -> list[str]:
-    """The names of an episode's pictures."""
+def _pictures(record: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """The names of an episode's pictures, each with the most pixels that it is worth."""
     turns = record.get("turns")
     parts = [record, *map(mapping, turns)] if isinstance(turns, list) else [record]
     lists = [part.get("pictures") for part in parts] + [list(mapping(record.get("result_pictures")).values())]
-    return [name for each in lists if isinstance(each, list) for name in each if isinstance(name, str)]
+    return [
+        (name, WIDTHS[0] if len(each) <= FEW else PATCH)
+        for each in lists
+        if isinstance(each, list)
+        for name in each
+        if isinstance(name, str)
+    ]
 
 
 def _metric(record: Mapping[str, Any], name: str) -> object:

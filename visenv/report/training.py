@@ -85,7 +85,8 @@ def _header(env_id: str, settings: Mapping[str, Any]) -> Markup:
         for name, value in shown.items()
         if value is not None
     ]
-    small = [tag("span", f"{_short(name)} {_short(value)}") for name, value in rest.items()]
+    # The spaces are where a narrow page breaks the line.
+    small = [joined([tag("span", f"{_short(name)} {_short(value)}"), " "]) for name, value in rest.items()]
     return tag(
         "header",
         tag("h1", f"Training on {env_id}"),
