@@ -19,8 +19,8 @@ import cv2
 from benchmarks._machine import describe
 from visenv.registration import rewards
 from visenv.training import TrainConfig, evaluate, train
-from visenv.training.config import HYPERPARAMETERS
-from visenv.training.evaluation import BASELINES, EVALUATION, gap_closed
+from visenv.training.config import EVALUATION, HYPERPARAMETERS
+from visenv.training.evaluation import BASELINES, gap_closed
 from visenv.training.learning import CURVE
 from visenv.types import Outcome, Truth, Turn
 
@@ -69,7 +69,7 @@ class Run:
 
     def config(self) -> TrainConfig:
         env = {"difficulty": 1, "experts": "classical", "expert_workers": os.cpu_count() or 1, **self.env}
-        return TrainConfig(ENV_ID, self.algo, self.steps, self.seed, 32, self.episodes, env)
+        return TrainConfig(ENV_ID, self.algo, self.steps, self.seed, 16, self.episodes, env)
 
 
 SEEDS = [
@@ -181,7 +181,7 @@ One seed each, {steps} steps, {episodes} scenes of `val`.
 
 ## How
 
-Hyperparameters: {hyperparameters}; 32 environments; `visenv.adapters.sb3.Features` (words and their places embedded,
+Hyperparameters: {hyperparameters}; 16 environments; `visenv.adapters.sb3.Features` (words and their places embedded,
 memory slots and detections pooled), 64 hidden units for the policy and 64 for the value. A reward is the published one,
 8 · IoU − 3 at the end of an episode, without a step cost where none is named.
 """

@@ -26,7 +26,7 @@ _SETTINGS = f"A hyperparameter: {', '.join(HYPERPARAMETERS)}."
 def train(
     env_id: str = typer.Argument(..., metavar="ID", help="An environment, such as VisHarness/ReasonSeg-v0."),
     algo: str = typer.Option("ppo", help="ppo, or maskable_ppo, which is told which actions make sense."),
-    steps: int = typer.Option(65_536, min=1, help="Steps to train for, of all environments together."),
+    steps: int = typer.Option(49_152, min=1, help="Steps to train for, of all environments together."),
     out: Path | None = typer.Option(
         None,
         help="Folder to write; a run stopped there goes on. (default: a new one under runs/)",
@@ -38,7 +38,7 @@ def train(
     eval_episodes: int | None = typer.Option(
         None, min=1, help="Episodes of the evaluation. (default: 500, or steps/32 if that is less)", show_default=False
     ),
-    n_envs: int = typer.Option(32, "--n-envs", min=1, help="Environments side by side."),
+    n_envs: int = typer.Option(16, "--n-envs", min=1, help="Environments side by side."),
     dataset: str | None = typer.Option(
         None, help=f"Where samples come from: a name, or name:path. {OWN}: scenes)", show_default=False
     ),
@@ -108,7 +108,8 @@ def _hyperparameter(text: str) -> tuple[str, float | int]:
         number = float(value)
     except ValueError:
         raise InvalidData(f"Expected --set NAME=NUMBER, but got {text!r}.") from None
-    return name.strip(), int(number) if isinstance(HYPERPARAMETERS.get(name.strip()), int) else number
+    whole = isinstance(HYPERPARAMETERS.get(name.strip()), int) and number.is_integer()
+    return name.strip(), int(number) if whole else number
 
 
 def _bar() -> Progress:

@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -14,11 +14,12 @@ from typing import Any
 from visenv.errors import InvalidData
 
 CONFIG = "config.json"
+EVALUATION = "evaluation.json"
 ALGORITHMS = ("ppo", "maskable_ppo")
 HYPERPARAMETERS: Mapping[str, float | int] = MappingProxyType(
     {
-        "n_steps": 64,
-        "batch_size": 256,
+        "n_steps": 32,
+        "batch_size": 128,
         "n_epochs": 6,
         "learning_rate": 1e-3,
         "ent_coef": 0.01,
@@ -27,7 +28,24 @@ HYPERPARAMETERS: Mapping[str, float | int] = MappingProxyType(
         "clip_range": 0.2,
     }
 )
-"""Of PPO, as Stable-Baselines3 names them; found by trying on generated scenes of difficulty 1."""
+"""Of PPO, as Stable-Baselines3 names them; found by trying on generated scenes of difficulty 1.
+
+The learning rate falls linearly to a tenth of it. Rollouts are short, as many small updates learn from fewer steps here
+than few large ones.
+"""
+_RANGES: Mapping[str, tuple[float, float]] = MappingProxyType(
+    {
+        "n_steps": (1, math.inf),
+        "batch_size": (2, math.inf),
+        "n_epochs": (1, math.inf),
+        "learning_rate": (0, math.inf),
+        "ent_coef": (0, math.inf),
+        "gamma": (0, 1),
+        "gae_lambda": (0, 1),
+        "clip_range": (0, math.inf),
+    }
+)
+"""Least and most of each."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +64,10 @@ class TrainConfig:
     env_id: str
     algo: str = "ppo"
     """``"ppo"``, or ``"maskable_ppo"``, which is told which actions make sense."""
-    steps: int = 65_536
+    steps: int = 49_152
     """Of all environments together; rounded up to whole rollouts."""
     seed: int = 0
-    n_envs: int = 32
+    n_envs: int = 16
     eval_episodes: int | None = None
     """Episodes of the evaluation; None for 500, or steps / 32 if that is less."""
     env: Mapping[str, Any] = field(default_factory=dict)
@@ -60,18 +78,32 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.algo not in ALGORITHMS:
             raise InvalidData(f"Expected the algorithm to be one of {', '.join(ALGORITHMS)}, but got {self.algo!r}.")
-        for name, least in (("steps", 1), ("seed", 0), ("n_envs", 1), ("eval_episodes", 1)):
+        for name, least, most in (
+            ("steps", 1, math.inf),
+            ("seed", 0, 2**32 - 1),
+            ("n_envs", 1, math.inf),
+            ("eval_episodes", 1, math.inf),
+        ):
             value = getattr(self, name)
             if name == "eval_episodes" and value is None:
                 continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise InvalidData(f"Expected {name} to be a whole number of at least {least}, but got {value!r}.")
+            _check_number(name, value, least, most, whole=True)
+        for name, kind in (("env_id", str), ("env", Mapping), ("hyperparameters", Mapping)):
+            if not isinstance(getattr(self, name), kind):
+                raise InvalidData(
+                    f"Expected {name} to be a {kind.__name__.lower()}, but got {getattr(self, name)!r:.80}."
+                )
+        try:
+            json.dumps(dict(self.env))
+        except (TypeError, ValueError) as error:
+            raise InvalidData(f"Expected keywords of the environment that JSON can hold, but {error}.") from error
         unknown = sorted(set(self.hyperparameters) - set(HYPERPARAMETERS))
         if unknown:
             raise InvalidData(f"Expected hyperparameters among {', '.join(HYPERPARAMETERS)}, but got {unknown}.")
         for name, number in self.hyperparameters.items():
-            if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
-                raise InvalidData(f"Expected the hyperparameter {name} to be a finite number, but got {number!r}.")
+            _check_number(f"the hyperparameter {name}", number, *_RANGES[name], whole=_is_whole(name))
+        if self.n_envs * self.ppo["n_steps"] < 2:
+            raise InvalidData("Expected rollouts of at least 2 steps, but n_envs and n_steps are 1.")
 
     @property
     def evaluated(self) -> int:
@@ -95,7 +127,9 @@ class TrainConfig:
 
     def to_json(self) -> dict[str, Any]:
         """The configuration as JSON values, with all hyperparameters."""
-        return {**asdict(self), "env": dict(self.env), "hyperparameters": self.ppo}
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        # Through JSON, so that a tuple is what it will be read as.
+        return {**values, "env": json.loads(json.dumps(dict(self.env))), "hyperparameters": self.ppo}
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write it into a run's folder."""
@@ -118,3 +152,15 @@ class TrainConfig:
         if not isinstance(values, dict) or not {"env_id", "algo"} <= set(values) <= names:
             raise InvalidData(f"Expected a training run's settings in {str(path)!r}, but they are something else.")
         return cls(**values)
+
+
+def _is_whole(name: str) -> bool:
+    return isinstance(HYPERPARAMETERS[name], int)
+
+
+def _check_number(name: str, value: float, least: float, most: float, *, whole: bool) -> None:
+    real = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not real or not least <= value <= most or (whole and not isinstance(value, int)):
+        kind = "whole number" if whole else "finite number"
+        limits = f"of at least {least}" if most == math.inf else f"from {least} to {most}"
+        raise InvalidData(f"Expected {name} to be a {kind} {limits}, but got {value!r}.")
