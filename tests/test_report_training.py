@@ -349,7 +349,7 @@ def test_large_pictures_are_made_small(run):
         Image.fromarray(noise).save(run / side / "pictures" / "noise.jpg", quality=95)
         path = run / side / "trajectories.jsonl"
         record = json.loads(path.read_text().splitlines()[0])
-        record["turns"][0] |= {"pictures": ["pictures/noise.jpg"] * 40, "shown": ["img_0"] * 40}
+        record["turns"][0] |= {"pictures": ["pictures/noise.jpg"] * 100, "shown": ["img_0"] * 100}
         lines = [json.dumps(record | {"sample_id": f"squares/{index}"}) for index in range(MOST_SAMPLES + 3)]
         path.write_text("\n".join(lines))
     path = write_training_page(run)
