@@ -13,7 +13,7 @@ from typing import Any
 
 import cloudpickle
 
-from visenv.capabilities import Expert, ExpertFailure, Request, Result
+from visenv.capabilities import Expert, ExpertFailure, Request, Result, Upscale
 from visenv.errors import ExpertError, InvalidData
 from visenv.worker_pixels import Ledger
 from visenv.worker_process import ProcessLost, RemoteError, WorkerProcess
@@ -22,9 +22,9 @@ LOST_ALONE = 2
 """How many single requests may each cost one worker its process, in one batch, before it is asked no more."""
 REMEMBERED = 4096
 """Images whose worker is remembered."""
-NEW_IMAGE = 20
-"""What an image that a worker was not asked about before costs, in requests about one that it was."""
-NEW_PIXELS = 2
+KNOWN = 10.0
+"""What a request costs about an image that a worker was asked about before, in pixels of the side of a new image."""
+SENDING = 4.0
 """What sending an image costs, likewise."""
 
 
@@ -58,7 +58,7 @@ class ExpertProcesses:
         self._lock = threading.Lock()
         self._processes: list[WorkerProcess | None] = [None] * self.workers
         self._seen: OrderedDict[str, int] = OrderedDict()
-        """By an image's provenance key, the worker that was asked about it last."""
+        """By an image's provenance key, the worker that looked at it last."""
         self.ledgers = [Ledger() for _ in range(self.workers)]
         """What pixels each process holds."""
         weakref.finalize(self, _end, self._processes, self._owner)
@@ -135,24 +135,43 @@ class ExpertProcesses:
 
         Requests about one image stay together, and go where that image was before, unless it is quicker elsewhere.
         """
-        images: dict[str, list[int]] = {}
+        images: dict[str, _Image] = {}
         for place, request in enumerate(requests):
-            images.setdefault(request.view.provenance.key, []).append(place)
-        loads, assigned = [0] * self.workers, [list[int]() for _ in range(self.workers)]
-        for key in sorted(images, key=lambda key: -len(images[key])):
+            images.setdefault(request.view.provenance.key, _Image(request)).add(place, request)
+        loads, assigned = [0.0] * self.workers, [list[int]() for _ in range(self.workers)]
+        for key, image in sorted(images.items(), key=lambda item: -item[1].side):
             before = self._seen.pop(key, None)
-            costs = [
-                len(images[key]) + NEW_IMAGE * (worker != before) + NEW_PIXELS * (key not in self.ledgers[worker])
+            ends = [
+                loads[worker] + image.cost(worker == before) + SENDING * (key not in self.ledgers[worker])
                 for worker in range(self.workers)
             ]
-            ends = [load + cost for load, cost in zip(loads, costs, strict=True)]
             worker = ends.index(min(ends))
             loads[worker] = ends[worker]
-            assigned[worker] += images[key]
-            self._seen[key] = worker
+            assigned[worker] += image.places
+            if (looked := worker if image.looked_at else before) is not None:
+                self._seen[key] = looked
         while len(self._seen) > REMEMBERED:
             self._seen.popitem(last=False)
         return [sorted(places) for places in assigned]
+
+
+class _Image:
+    """What is asked about one image, and about what it costs: looking at a new one is most of it, and enlarging one."""
+
+    def __init__(self, request: Request) -> None:
+        self.side = math.sqrt(math.prod(request.view.size))
+        self.places: list[int] = []
+        self.looked_at = False
+        self._work = 0.0
+
+    def add(self, place: int, request: Request) -> None:
+        enlarged = isinstance(request, Upscale)
+        self.places.append(place)
+        self.looked_at |= not enlarged
+        self._work += self.side / 2 if enlarged else KNOWN
+
+    def cost(self, known: bool) -> float:
+        return self._work + self.side * (self.looked_at and not known)
 
 
 class _Batch:
