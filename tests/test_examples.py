@@ -14,9 +14,12 @@ FOLDER = Path(__file__).resolve().parent.parent / "examples"
 EXAMPLES = sorted(FOLDER.glob("*.py"))
 COMMANDS = {"unit_test_a_reward.py": ["-m", "pytest", "-q", "-p", "no:cacheprovider"]}
 """What stands between ``python`` and the file, where it is not run as a program."""
-ARGUMENTS: dict[str, list[str]] = {}
+ARGUMENTS = {
+    "ppo.py": "--steps 256 --envs 4 --rollout 32 --experts oracle --workers 0".split(),
+    "sb3_ppo.py": "--masked --steps 256 --envs 4 --episodes 4 --experts oracle --workers 0".split(),
+}
 """What follows the file, where an example has a short form."""
-SECONDS = 60
+SECONDS = 180
 
 
 def run(path, tmp_path):
