@@ -18,14 +18,13 @@ from scipy.stats import bootstrap
 from visenv.errors import InvalidData
 from visenv.policies import Finished, Policy, make_policy, rollout, rollout_batch
 from visenv.registration import Entry
-from visenv.training.config import TrainConfig
+from visenv.training.config import EVALUATION, TrainConfig
 from visenv.training.learning import UNTRAINED
 from visenv.training.trained import TrainedPolicy
 from visenv.vector import VisionToolVectorEnv
 from visenv.wrappers.recording import RecordTrajectories, plain_json
 from visenv.wrappers.summary import RunSummary
 
-EVALUATION = "evaluation.json"
 BASELINES = ("random", "single", "scripted")
 SPLIT = "val"
 SIDE_BY_SIDE = 16

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 
 from visenv.errors import InvalidData
-from visenv.training.config import CONFIG, TrainConfig
+from visenv.training.config import CONFIG, EVALUATION, TrainConfig
 from visenv.training.trained import WEIGHTS, algorithm, load_weights, save_weights
 from visenv.wrappers.recording import plain_json
 
@@ -59,9 +59,10 @@ def train(
     from visenv.adapters.sb3 import make_vec_env
 
     run = Path(folder)
-    _prepare(config, run, overwrite)
     with closing(make_vec_env(config.env_id, n_envs=config.n_envs, **config.env_keywords)) as envs:
         model = algorithm(config, envs)
+        # Only now, so that settings that nothing can be made of replace no run.
+        _prepare(config, run, overwrite)
         done = 0
         if (run / WEIGHTS).is_file():
             done = load_weights(model, run / WEIGHTS)
@@ -74,6 +75,7 @@ def train(
         seconds = _cut_curve(run / CURVE, done)
         progress(done, None)
         if done < config.steps:
+            (run / EVALUATION).unlink(missing_ok=True)
             with (run / CURVE).open("a", encoding="utf-8") as curve:
                 callback = _recorder(curve, run / WEIGHTS, seconds, progress)
                 model.learn(config.steps - done, callback=callback, reset_num_timesteps=False)
@@ -82,19 +84,20 @@ def train(
 
 def _prepare(config: TrainConfig, run: Path, overwrite: bool) -> None:
     """Make sure that the folder is free, or holds the same run."""
-    if (run / CONFIG).exists() and not overwrite:
+    advice = "name another folder, or replace it (--overwrite)."
+    if not overwrite and (run / CONFIG).exists():
         before = TrainConfig.load(run)
         if before.same_run != config.same_run:
             differing = [name for name, value in config.same_run.items() if before.same_run[name] != value]
             raise InvalidData(
-                f"There is a training run of other settings ({', '.join(differing)}) in {str(run)!r}: "
-                "name another folder, or replace it (--overwrite)."
+                f"There is a training run of other settings ({', '.join(differing)}) in {str(run)!r}: {advice}"
             )
-    elif (run / CURVE).exists() or (run / WEIGHTS).exists():
-        for name in (CURVE, WEIGHTS, f"{UNTRAINED}/{WEIGHTS}", "evaluation.json"):
-            (run / name).unlink(missing_ok=True)
+    elif not overwrite and ((run / CURVE).exists() or (run / WEIGHTS).exists()):
+        raise InvalidData(f"There is a training run without its {CONFIG} in {str(run)!r}: {advice}")
     try:
         run.mkdir(parents=True, exist_ok=True)
+        for name in (CURVE, WEIGHTS, f"{UNTRAINED}/{WEIGHTS}", EVALUATION) if overwrite else ():
+            (run / name).unlink(missing_ok=True)
         config.save(run)
     except OSError as error:
         raise InvalidData(f"Cannot write to {str(run)!r}: {error.strerror}. Name another folder.") from error

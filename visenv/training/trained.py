@@ -15,10 +15,13 @@ from visenv.errors import InvalidData, MissingDependency
 from visenv.training.config import CONFIG, TrainConfig
 
 if TYPE_CHECKING:
+    import torch
     from stable_baselines3 import PPO
     from stable_baselines3.common.vec_env import VecEnv
 
 WEIGHTS = "policy.pt"
+LAST_RATE = 0.1
+"""What the learning rate falls to, in parts of what it begins with."""
 
 
 def algorithm(config: TrainConfig, envs: VecEnv) -> PPO:
@@ -42,6 +45,8 @@ def algorithm(config: TrainConfig, envs: VecEnv) -> PPO:
         except ImportError as error:
             raise MissingDependency('maskable_ppo needs sb3-contrib: pip install "visenv[train]"') from error
     settings = config.ppo
+    rate = settings["learning_rate"]
+    settings["learning_rate"] = lambda remaining: rate * max(LAST_RATE, remaining)
     settings["batch_size"] = min(settings["batch_size"], settings["n_steps"] * envs.num_envs)
     return kind("MultiInputPolicy", envs, seed=config.seed, device="cpu", policy_kwargs=POLICY_KEYWORDS, **settings)
 
@@ -112,6 +117,7 @@ class TrainedPolicy:
             self._model = algorithm(self.config, envs)
             load_weights(self._model, path)
         self._greedy = greedy
+        self._chance: torch.Tensor | None = None
         self._env: VisionToolEnv | None = None
 
     @staticmethod
@@ -132,7 +138,9 @@ class TrainedPolicy:
             )
         self._env = env
         if not self._greedy:
-            self._model.set_random_seed(int(seed.generate_state(1)[0]))
+            import torch
+
+            self._chance = torch.Generator().manual_seed(int(seed.generate_state(1)[0])).get_state()
 
     def act(self, episode: Episode) -> Any:
         """See ``visenv.policies.Policy.act``."""
@@ -141,4 +149,16 @@ class TrainedPolicy:
         known = self._model.observation_space.spaces  # type: ignore[attr-defined]
         observation = {name: value for name, value in self._env.observation().items() if name in known}
         masks = {"action_masks": self._env.action_masks()} if self.config.algo == "maskable_ppo" else {}
-        return self._model.predict(observation, deterministic=self._greedy, **masks)[0]  # type: ignore[arg-type]
+        if self._chance is None:
+            return self._predict(observation, **masks)
+        import torch
+
+        # SB3 draws from torch's global stream: for as long as it does, that is this episode's own.
+        with torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(self._chance)
+            action = self._predict(observation, **masks)
+            self._chance = torch.get_rng_state()
+        return action
+
+    def _predict(self, observation: dict[str, Any], **masks: Any) -> Any:
+        return self._model.predict(observation, deterministic=self._greedy, **masks)[0]
