@@ -30,10 +30,26 @@ def row(benchmark: str, ours_s: float, alternative: str, alternative_s: float, d
     }
 
 
+def amount_row(benchmark: str, ours_mb: float, alternative: str, alternative_mb: float, detail: str) -> Row:
+    """Return one line of a report on memory, in megabytes (10^6 bytes)."""
+    return {
+        "benchmark": benchmark,
+        "ours_mb": ours_mb,
+        "alternative": alternative,
+        "alternative_mb": alternative_mb,
+        "ratio": alternative_mb / ours_mb,
+        "detail": detail,
+    }
+
+
 def print_rows(rows: Sequence[Row]) -> None:
     """Print a report, one benchmark a line."""
     for line in rows:
+        if "ours_mb" in line:
+            ours, other, more = f"{line['ours_mb']:.1f} MB", f"{line['alternative_mb']:.1f} MB", "times as much"
+        else:
+            ours, other = f"{line['ours_s'] * 1e3:.2f} ms", f"{line['alternative_s'] * 1e3:.2f} ms"
+            more = "times as long"
         print(
-            f"{line['benchmark']}: {line['ours_s'] * 1e3:.2f} ms, {line['alternative']} "
-            f"{line['alternative_s'] * 1e3:.2f} ms, {line['ratio']:.0f} times as long ({line['detail']})"
+            f"{line['benchmark']}: {ours}, {line['alternative']} {other}, {line['ratio']:.1f} {more} ({line['detail']})"
         )

@@ -44,7 +44,7 @@ def crowded_scene(
     offsets: list[list[tuple[int, int]]] = [[] for _ in windows]
     total = 0
     while total < detections:
-        crop, (x, y) = _ellipse(rng, size)
+        crop, (x, y) = ellipse(rng, size)
         for index, window in enumerate(windows):
             x0, y0 = max(x, window.x0), max(y, window.y0)
             x1, y1 = min(x + crop.shape[1], window.x1), min(y + crop.shape[0], window.y1)
@@ -100,7 +100,16 @@ def check_same(ours: Detections, expected: Detections) -> None:
         raise RuntimeError(f"The merges differ: {len(ours)} objects, but {len(expected)} on full frames.")
 
 
-def _ellipse(rng: np.random.Generator, size: tuple[int, int]) -> tuple[NDArray[np.bool_], tuple[int, int]]:
+def ellipse(rng: np.random.Generator, size: tuple[int, int]) -> tuple[NDArray[np.bool_], tuple[int, int]]:
+    """Make a small ellipse at a random place.
+
+    Args:
+        rng: what is drawn from.
+        size: (width, height) of the frame.
+
+    Returns:
+        Its pixels, (h, w) bool, and their (x, y) offset; cut off at the frame's sides.
+    """
     width, height = size
     rx, ry = rng.uniform(6, 26, 2)
     angle = rng.uniform(0, np.pi)

@@ -6,6 +6,7 @@ changes: a tool returns an ``Effect``, and the workspace after it is another one
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -190,12 +191,20 @@ class Picture:
         image = self.image
         return image.parent if self.overlay and image.maker == "upscaled" and image.parent else image
 
-    @cached_property
+    @property
     def pixels(self) -> Pixels:
-        """(H, W, 3) uint8 RGB."""
-        canvas, overlay = self._canvas, self.overlay
-        if overlay is None:
-            return canvas.pixels
+        """(H, W, 3) uint8 RGB; what is drawn is kept for as long as somebody holds it, and drawn again after that."""
+        if self.overlay is None:
+            return self.image.pixels
+        drawn = self.__dict__.get(_DRAWN)
+        pixels: Pixels | None = None if drawn is None else drawn()
+        if pixels is None:
+            pixels = self._draw(self.overlay)
+            self.__dict__[_DRAWN] = weakref.ref(pixels)
+        return pixels
+
+    def _draw(self, overlay: Overlay) -> Pixels:
+        canvas = self._canvas
         scale = np.eye(3) if canvas is self.image else self.image.to_parent
         if overlay.points is not None:
             return draw_points(canvas.pixels, overlay.points * scale[0, 0])
@@ -210,12 +219,15 @@ class Picture:
         return _small(self.pixels, SIDE)
 
     def forget(self) -> None:
-        """Free the drawn pixels; they are drawn again if they are looked at again."""
-        self.__dict__.pop("pixels", None)
+        """Free the thumbnail; it is made again if it is looked at again."""
         self.__dict__.pop("thumbnail", None)
 
     def __getstate__(self) -> dict[str, object]:
-        return {key: value for key, value in self.__dict__.items() if key not in ("pixels", "thumbnail")}
+        return {key: value for key, value in self.__dict__.items() if key not in (_DRAWN, "thumbnail")}
+
+
+_DRAWN = "drawn"
+"""Where a picture keeps a weak reference to its pixels: a full frame for each would be most of an episode's memory."""
 
 
 def _on_canvas(detections: Detections, scale: FloatArray, size: tuple[int, int]) -> Detections:

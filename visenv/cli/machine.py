@@ -53,14 +53,14 @@ def bench(
     if json:
         print_json({"quick": quick, "repeats": repeats, "rows": rows})
         return
-    table = Table("benchmark", "ours", "compared with", "takes", "times as long", "detail")
+    table = Table("benchmark", "ours", "compared with", "takes", "times as much", "detail")
     for row in rows:
-        other, ratio = row["alternative_s"], row["ratio"]
+        ratio = row["ratio"]
         table.add_row(
             escape(row["benchmark"]),
-            _duration(row["ours_s"]),
+            _amount(row, "ours"),
             escape(row["alternative"] or ""),
-            "" if other is None else _duration(other),
+            _amount(row, "alternative"),
             "" if ratio is None else f"{ratio:.1f}",
             escape(row["detail"]),
         )
@@ -83,6 +83,14 @@ def _benchmarks() -> list[str]:
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
     return sorted(path.stem.removeprefix("bench_") for path in folder.glob("bench_*.py"))
+
+
+def _amount(row: dict[str, Any], side: str) -> str:
+    """What one side of a row takes: time, or memory."""
+    if f"{side}_mb" in row:
+        return f"{row[f'{side}_mb']:.3g} MB"
+    seconds = row[f"{side}_s"]
+    return "" if seconds is None else _duration(seconds)
 
 
 def _duration(seconds: float) -> str:
