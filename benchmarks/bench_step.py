@@ -1,8 +1,9 @@
 """The environment's own time a step at 256x256, with experts that cost nothing: ``python -m benchmarks.bench_step``.
 
-Each row compares a step with the same step whose observation carries the newest picture as a PNG file, as agent servers
-send it: what building the observation from arrays saves. Steps with experts are not the first of their episodes, which
-also takes the picture's digest (about 0.15 ms here).
+Each of the first rows compares a step with the same step whose observation carries the newest picture as a PNG file, as
+agent servers send it: what building the observation from arrays saves. The others are steps as reinforcement learning
+takes them, of discrete actions and without pictures, beside the same with pictures. Steps with experts are not the
+first of their episodes, which also takes the picture's digest (about 0.15 ms here).
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ GROUND = {"name": "PhraseToBoxMask", "arguments": {"images": ["img_0"], "phrase"
 MERGE = {"name": "MergeBoxMask", "arguments": {"images": ["img_0"]}}
 UPSCALE = {"name": "SuperResolution", "arguments": {"images": ["img_0"]}}
 REJECTED = {"name": "PhraseToBoxMask", "arguments": {"images": ["img_7"], "phrase": "disc"}}
+
+# The same as discrete actions: tool, image slot, phrase, mode, patch size, point cell.
+GROUND_D, POINTLESS_D, UPSCALE_D, MERGE_D = (np.array([tool, 0, 8, 0, 0, 0]) for tool in (0, 2, 4, 5))
 
 
 class Discs:
@@ -92,7 +96,7 @@ def run(repeats: int = 3, quick: bool = False) -> list[Row]:
     data = Discs()
     env = ReasonSegEnv(dataset=data, experts=Free(data.masks), obs="full")
     episodes = (20 if quick else 150) * repeats
-    sorts: list[tuple[str, list[dict[str, Any]], dict[str, Any]]] = [
+    sorts: list[tuple[str, list[Any], Any]] = [
         ("step: a rejected call", [], REJECTED),
         ("step: an upscaled image is stored", [GROUND], UPSCALE),
         ("step: results are merged", [GROUND], MERGE),
@@ -104,13 +108,28 @@ def run(repeats: int = 3, quick: bool = False) -> list[Row]:
         other = _median_step(env, before, action, episodes, lambda: to_png_bytes(env.episode.newest_picture().pixels))
         detail = f"{SIDE}x{SIDE}, obs='full', median of {episodes}"
         rows.append(row(name, ours, "and the picture as PNG", other, detail))
+    lean, full = (
+        ReasonSegEnv(dataset=data, experts=Free(data.masks), action_mode="discrete", obs=obs)
+        for obs in ("features", "full")
+    )
+    sorts = [
+        ("discrete step: a rejected call", [], POINTLESS_D),
+        ("discrete step: an upscaled image is stored", [GROUND_D], UPSCALE_D),
+        ("discrete step: results are merged", [GROUND_D], MERGE_D),
+        (f"discrete step: {OBJECTS} masks are found", [UPSCALE_D], GROUND_D),
+    ]
+    for name, before, action in sorts:
+        ours = _median_step(lean, before, action, episodes, lambda: None)
+        other = _median_step(full, before, action, episodes, lambda: None)
+        detail = f"{SIDE}x{SIDE}, obs='features', median of {episodes}"
+        rows.append(row(name, ours, "obs='full'", other, detail))
     return rows
 
 
 def _median_step(
     env: ReasonSegEnv,
-    before: Sequence[dict[str, Any]],
-    action: dict[str, Any],
+    before: Sequence[Any],
+    action: Any,
     episodes: int,
     extra: Callable[[], object],
 ) -> float:

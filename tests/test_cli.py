@@ -188,7 +188,7 @@ def test_bench_runs_one_benchmark(cli):
     done = cli("bench", "step", "--quick", "--repeats", "1", "--json")
     assert done.exit_code == 0, done.stderr
     rows = json.loads(done.stdout)["rows"]
-    assert len(rows) == 4
+    assert len(rows) == 8
     assert all(row["ours_s"] > 0 and row["ratio"] == row["alternative_s"] / row["ours_s"] for row in rows)
 
 
