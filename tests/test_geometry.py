@@ -110,6 +110,11 @@ def test_mapped_boxes_hold_their_mapped_corners(transform, corners):
         assert where.tolist() == [*ends.min(axis=0), *ends.max(axis=0)]
 
 
+def test_a_box_without_an_end_stays_one():
+    mapped = map_boxes([[2, 0, 1], [0, 2, 3], [0, 0, 1]], [[0, 0, np.inf, 4]])
+    assert mapped.tolist() == [[1, 3, np.inf, 11]]
+
+
 def test_a_turn_maps_a_box_to_the_box_around_it():
     quarter_turn = [[0, -1, 0], [1, 0, 0], [0, 0, 1]]
     assert map_boxes(quarter_turn, [[1, 2, 4, 3]]).tolist() == [[-3, 1, -2, 4]]

@@ -334,3 +334,13 @@ def test_arguments_that_do_not_fit():
         for sources in ([], [source([[0, 0, 1, 1]])]):
             with pytest.raises(InvalidData, match="frame"):
                 merge_detections(sources, size)
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_boxes_that_are_not_finite_are_dropped(others):
+    masks = Masks.from_boxes([[0, 0, 9, 5], [1, 1, 4, 4], [0, 2, 9, 5]], (10, 10))
+    found = Detections([[0, 0, np.inf, 5], [1, 1, 4, 4], [np.nan, 2, 9, 5]], masks)
+    nothing = Detections(np.zeros((0, 4)), Masks.empty((10, 10)))
+    images = [SourceDetections("img_0", found, np.eye(3), split=False, depth=0)]
+    images += [SourceDetections("img_0_r1_c1", nothing, np.eye(3), split=True, depth=1)] * others
+    assert merge_detections(images, (10, 10)).boxes.tolist() == [[1, 1, 4, 4]]

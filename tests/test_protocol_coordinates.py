@@ -68,7 +68,7 @@ def test_what_is_no_point_or_box_is_refused(values):
         THOUSAND.to_pixels(values, (10, 10))
 
 
-@pytest.mark.parametrize("size", [(0, 10), (-1, 10), (10,), (np.nan, 1)])
+@pytest.mark.parametrize("size", [(0, 10), (-1, 10), (10,), (1, 2, 3), (np.nan, 1), (np.inf, 1), ("a", 1), 5])
 def test_a_size_must_be_positive(size):
     with pytest.raises(InvalidData):
         THOUSAND.to_pixels([1, 1], size)

@@ -6,9 +6,10 @@ import pytest
 
 from visenv.capabilities import Points
 from visenv.errors import InvalidData
+from visenv.geometry import scaling
 from visenv.masks import Masks
 from visenv.types import Detections
-from visenv.workspace import Effect, Overlay, Picture, Workspace, usable, usable_points
+from visenv.workspace import Effect, NamedImage, Overlay, Picture, Workspace, usable, usable_points
 
 
 @pytest.fixture
@@ -64,6 +65,22 @@ def test_lineage_composes_down_to_the_root(workspace):
     np.testing.assert_allclose(inner.window, [20, 30, 30, 40])
     assert (inner.depth, inner.split, large.split, workspace.root.split) == (3, True, True, False)
     assert inner.root is workspace.root
+
+
+def test_how_an_image_lies_in_its_root_as_observations_hold_it(workspace):
+    patch = workspace.root.patch("p", (10, 20, 40, 50), 1)
+    large = patch.upscaled("p_4x", np.zeros((120, 120, 3), np.uint8), 4, "f", 2)
+    assert workspace.root.place == (0.0, 0.0, 0.0, 1.0, 1.0)
+    assert large.place == (2.0, 10 / 80, 20 / 60, 40 / 80, 50 / 60)
+    scale, shift = large.to_parts
+    np.testing.assert_allclose([0, 0, 120, 120] * scale + shift, large.place[1:])
+
+
+def test_a_coarser_image_counts_as_no_finer_than_its_root(workspace):
+    coarse = NamedImage(
+        "half", np.zeros((30, 40, 3), np.uint8), workspace.root.provenance, "upscaled", workspace.root, scaling(2)
+    )
+    assert coarse.place == (0.0, 0.0, 0.0, 1.0, 1.0)
 
 
 def test_provenance_follows_the_pixels_and_what_was_done_to_them(workspace):

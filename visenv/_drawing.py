@@ -82,8 +82,9 @@ def draw_detections(
                 f"Expected masks over a frame of {canvas.shape[:2]}, but they are over {masks.shape[-2:]}."
             )
         if alpha > 0:
-            for index, (crop, offset) in enumerate(zip(masks.crops, masks.offsets, strict=True)):
-                _tint(canvas, crop, int(offset[0]), int(offset[1]), colour_of(first - 1 + index), alpha)
+            placed = zip(masks.crops, masks.offsets.tolist(), strict=True)
+            for index, (crop, (x, y)) in enumerate(placed, start=first - 1):
+                _tint(canvas, crop, x, y, colour_of(index), alpha)
     line, font = _line_width(canvas), _font_scale(canvas)
     corners = _whole(detections.boxes).tolist()
     for index, (x0, y0, x1, y1) in enumerate(corners, start=first - 1):

@@ -127,7 +127,7 @@ class CoordinateFrame:
             raise InvalidData(f"Expected points (..., 2) or boxes (..., 4), but got the shape {numbers.shape}.")
         if not np.isfinite(numbers).all():
             raise InvalidData("Expected finite coordinates, but got NaN or infinity.")
-        factors = [target[0] / source[0], target[1] / source[1]]
+        factors = (target[0] / source[0], target[1] / source[1])
         return numbers * (factors * (numbers.shape[-1] // 2))
 
 
