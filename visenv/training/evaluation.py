@@ -15,6 +15,7 @@ import gymnasium as gym
 import numpy as np
 from scipy.stats import bootstrap
 
+from visenv.datasets.mixed import MixedDataset
 from visenv.errors import InvalidData
 from visenv.policies import Finished, Policy, make_policy, rollout, rollout_batch
 from visenv.registration import Entry
@@ -60,11 +61,12 @@ def evaluate(
         progress: told how far it is.
 
     Returns:
-        ``split``; ``headline``, the figure by which policies are compared, and whether ``higher_is_better``;
-        ``policies`` and ``by_difficulty``, each with ``episodes``, ``metrics``, ``interval`` (of the headline: 95 %,
-        bootstrapped over episodes), ``reward_mean``, ``reward_std``, ``turns_mean``, ``errors`` (the share of faulty
-        turns), ``tokens_read`` (visual tokens an episode) and ``calls_by_turn``; ``gap_closed``, the share of the way
-        from random to scripted.
+        ``split``: ``val``, or that of a data set which has no other; ``headline``, the figure by which policies are
+        compared, and whether ``higher_is_better``; ``policies`` and ``by_difficulty`` (empty where data are not
+        generated), each with ``episodes``, ``metrics``, ``interval`` (of the headline: 95 %, bootstrapped over
+        episodes), ``reward_mean``, ``reward_std``, ``turns_mean``, ``errors`` (the share of faulty turns),
+        ``tokens_read`` (visual tokens an episode) and ``calls_by_turn``; ``gap_closed``, the share of the way from
+        random to scripted.
 
     Raises:
         InvalidData: if there is no trained policy in the folder.
@@ -76,24 +78,25 @@ def evaluate(
     headline, higher = headline_of(config.env_id)
     results: dict[str, dict[str, Any]] = {}
     with closing(_environments(config.env_id, keywords)) as envs:
+        split, own_level = envs.envs[0].dataset.split, _difficulty(envs)
         for name in (*baselines, "trained"):
             players = trained if name == "trained" else [make_policy(name) for _ in range(SIDE_BY_SIDE)]
             told = partial(_told, progress, name, config.evaluated)
             results[name] = play(envs, players, config.evaluated, headline, told)
     by_difficulty: dict[str, dict[str, Any]] = {}
-    if keywords.get("dataset", "scenes") == "scenes":
-        count = max(1, config.evaluated // 4)
-        for level in difficulties:
-            if level == keywords.get("difficulty", 1):
-                by_difficulty[str(level)] = results["trained"]
-                continue
-            told = partial(_told, progress, f"trained, difficulty {level}", count)
-            with closing(_environments(config.env_id, {**keywords, "difficulty": level})) as envs:
+    count = max(1, config.evaluated // 4)
+    for level in difficulties if own_level is not None else ():
+        if level == own_level:
+            by_difficulty[str(level)] = results["trained"]
+            continue
+        told = partial(_told, progress, f"trained, difficulty {level}", count)
+        with closing(_environments(config.env_id, {**keywords, "difficulty": level})) as envs:
+            if _difficulty(envs) == level:
                 by_difficulty[str(level)] = play(envs, trained, count, headline, told)
     for name, policy in (("before", TrainedPolicy(run / UNTRAINED)), ("after", trained[0])):
         _record(config, keywords, run / name, policy, min(shown, config.evaluated))
     report = {
-        "split": SPLIT,
+        "split": split,
         "headline": headline,
         "higher_is_better": higher,
         "policies": results,
@@ -207,6 +210,14 @@ def _environments(env_id: str, keywords: dict[str, Any]) -> VisionToolVectorEnv:
     if not isinstance(envs, VisionToolVectorEnv):
         raise InvalidData(f"Expected an environment of visenv, but {env_id!r} is none.")
     return envs
+
+
+def _difficulty(envs: VisionToolVectorEnv) -> int | None:
+    """Of generated data; None where there is none, or several."""
+    dataset = envs.envs[0].dataset
+    parts = dataset.parts.values() if isinstance(dataset, MixedDataset) else (dataset,)
+    levels = {getattr(part, "difficulty", None) for part in parts}
+    return levels.pop() if len(levels) == 1 else None
 
 
 def _record(config: TrainConfig, keywords: dict[str, Any], folder: Path, policy: Policy, episodes: int) -> None:
