@@ -23,6 +23,7 @@ from visenv.types import Detections, FloatArray, IntArray
 
 _Join: TypeAlias = tuple[float, int, int]
 """Overlap over the smaller area, and the two detections."""
+_IDENTITY = np.eye(3).tolist()
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,11 +183,12 @@ def _mapped_image(index: int, image: SourceDetections, size: tuple[int, int]) ->
 def _in_root(image: SourceDetections, size: tuple[int, int]) -> tuple[NDArray[np.int64], FloatArray, Masks]:
     """Which detections of an image have an area in the root; and there their boxes, clipped to it, and their masks."""
     width, height = size
-    mapped = map_boxes(image.transform, image.detections.boxes)
+    stays = image.masks.shape == (height, width) and image.transform.tolist() == _IDENTITY
+    mapped = image.detections.boxes if stays else map_boxes(image.transform, image.detections.boxes)
     boxes = clip_boxes(mapped, width, height)
     chosen = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(axis=1) & np.isfinite(mapped).all(axis=1))
     local = image.masks if len(chosen) == len(boxes) else image.masks[chosen]
-    masks = local.warp(image.transform, (height, width))
+    masks = local if stays else local.warp(image.transform, (height, width))
     if not masks.areas.all():
         filled = np.flatnonzero(masks.areas)
         chosen, masks = chosen[filled], masks[filled]
