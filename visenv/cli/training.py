@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import cv2
 import typer
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -87,6 +89,7 @@ def train(
     make_env(name, **{**env, "expert_workers": 0}, action_mode="discrete", obs="features").close()
     config = TrainConfig(name, algo, steps, seed, n_envs, eval_episodes, env, dict(map(_hyperparameter, settings)))
     folder = out or free_folder(Path("runs"), f"{name.rpartition('/')[2]}-{algo}-{seed}", CONFIG)
+    _one_thread_each()
     try:
         _learn(config, folder, overwrite)
         report = _evaluate(folder, config)
@@ -100,6 +103,15 @@ def train(
         print_json({**report, "folder": str(folder), "page": str(page)})
     else:
         _print(report, page)
+
+
+def _one_thread_each() -> None:
+    # Networks and pictures are small: more threads wait spinning for each other, and the experts need the cores.
+    cv2.setNumThreads(1)
+    with suppress(ImportError):
+        import torch
+
+        torch.set_num_threads(1)
 
 
 def _hyperparameter(text: str) -> tuple[str, float | int]:
