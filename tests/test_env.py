@@ -241,11 +241,13 @@ def test_discrete_actions_ignore_what_the_tool_does_not_use(discrete):
     assert a == b
 
 
-def test_phrases_are_the_query_its_words_and_a_fixed_vocabulary(discrete):
+def test_phrases_are_the_query_its_ends_its_words_and_a_fixed_vocabulary(discrete):
     assert len(discrete.phrases) == PHRASES
     assert discrete.phrases[0] == "the bright square on the left"
-    assert discrete.phrases[1:8] == ("the", "bright", "square", "on", "the", "left", "the")
-    assert discrete.phrases[8:] == SquareDataset.vocabulary
+    ends = ("bright square on the left", "square on the left", "on the left", "the left", "left")
+    assert discrete.phrases[1:6] == ends
+    assert discrete.phrases[6:11] == ("bright", "square", "left", "bright", "square")
+    assert discrete.phrases[11:] == SquareDataset.vocabulary[:5]
     obs, _ = discrete.reset(seed=0)
     for row, phrase in zip(obs["phrases"], discrete.phrases, strict=True):
         np.testing.assert_array_equal(row, token_ids(phrase, len(row)))
@@ -363,7 +365,21 @@ def test_features_are_the_full_observation_without_the_pictures():
 
 
 def test_a_query_that_is_too_long_for_a_phrase_is_cut():
-    assert {len(phrase) for phrase in phrase_candidates("word " * 1000, ())} == {512, 4}
+    lengths = {len(phrase) for phrase in phrase_candidates("word " * 1000, ())}
+    assert max(lengths) == 512
+    assert min(lengths) == len("word")
+
+
+def test_candidates_that_say_nothing_alone_are_left_out():
+    phrases = phrase_candidates("Is there a mug to the left of it?", ["car"])
+    assert phrases[1:6] == (
+        "there a mug to the left of it",
+        "a mug to the left of it",
+        "mug to the left of it",
+        "to the left of it",
+        "the left of it",
+    )
+    assert set(phrases[6:]) == {"mug", "left", "car"}
 
 
 # --- beside others ------------------------------------------------------------------------------------------------

@@ -32,8 +32,8 @@ VOCABULARY = 4096
 QUERY_TOKENS = 32
 PHRASES = 16
 """Candidates of discrete mode."""
-QUERY_WORDS = 7
-"""Of which this many are words of the query, after the whole query."""
+QUERY_ENDS, QUERY_WORDS = 5, 5
+"""Of which, after the whole query, this many are what follows one of its first words, and so many its words."""
 PHRASE_TOKENS = 6
 PATCH_PARTS = (2, 3, 4, 5)
 """Patch sizes of discrete mode, as parts of the longer side."""
@@ -42,6 +42,8 @@ CELLS = 8
 
 PRINTABLE = string.ascii_letters + string.digits + string.punctuation + " "
 _WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
+
+_FUNCTION_WORDS = frozenset("a an and are at by for from i in is it its me of on or that the there to with".split())
 
 
 def words(text: str) -> list[str]:
@@ -73,19 +75,25 @@ def token_ids(text: str, length: int) -> IntArray:
 
 
 def phrase_candidates(query: str, vocabulary: Sequence[str]) -> tuple[str, ...]:
-    """The phrases that discrete mode can use: the query, its first words in order, then the data set's vocabulary.
+    """The phrases that discrete mode can use.
 
-    A query of fewer words repeats them, so that no candidate is empty; one that is longer than a phrase may be is cut.
+    They are the query; what is left of it without its first words ("Segment the red car": "the red car", "red car",
+    "car"), as most of these still say what is meant; its words, without those that mean nothing alone; and the data
+    set's vocabulary. A query of fewer words repeats them, so that no candidate is empty; one that is longer than a
+    phrase may be is cut.
 
     Example:
-        >>> phrase_candidates("a red car", ["car", "red car"])[:6]
-        ('a red car', 'a', 'red', 'car', 'a', 'red')
+        >>> phrase_candidates("Mark a red car.", ["car", "red car"])
+        ('Mark a red car.', 'a red car', 'red car', 'car', 'a red car', 'red car',
+        'mark', 'red', 'car', 'mark', 'red', 'car', 'red car', 'car', 'red car', 'car')
     """
     query = query[:MAX_PHRASE]
-    parts = words(query) or [query]
-    own = [parts[i % len(parts)] for i in range(QUERY_WORDS)]
+    starts = [match.start() for match in _WORD.finditer(query)][1 : 1 + QUERY_ENDS]
+    ends = [query[start:].rstrip(" .?!,;:") for start in starts] or [query]
+    parts = [word for word in words(query) if word not in _FUNCTION_WORDS] or words(query) or [query]
     rest = list(vocabulary) or [query]
-    return tuple([query, *own] + [rest[i % len(rest)] for i in range(PHRASES - 1 - QUERY_WORDS)])
+    several = ((ends, QUERY_ENDS), (parts, QUERY_WORDS), (rest, PHRASES - 1 - QUERY_ENDS - QUERY_WORDS))
+    return tuple([query, *(texts[i % len(texts)] for texts, count in several for i in range(count))])
 
 
 def observation_space(pictures: bool) -> spaces.Dict:

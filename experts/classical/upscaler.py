@@ -1,4 +1,4 @@
-"""Enlarging an image: cubic interpolation and a mild unsharp mask."""
+"""Enlarging an image: a mild unsharp mask, then cubic interpolation."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 from visenv.errors import InvalidImage
 from visenv.types import Pixels
 
-FINGERPRINT = "classical-upscaler-1"
+FINGERPRINT = "classical-upscaler-2"
 SHARPENING = 0.4
-"""Weight of the detail that the unsharp mask adds back, over a Gaussian of half the factor."""
+"""Weight of the detail that the unsharp mask adds back, over a Gaussian of half a pixel of the image given."""
 MAX_PIXELS = 200_000_000
 """The largest result, in pixels."""
 
@@ -42,7 +42,10 @@ def upscale(pixels: Pixels, factor: int) -> Pixels:
         )
     if factor == 1:
         return pixels.copy()
-    large = cv2.resize(np.ascontiguousarray(pixels), (width * factor, height * factor), interpolation=cv2.INTER_CUBIC)
-    soft = cv2.GaussianBlur(large, (0, 0), factor / 2)
-    sharp = cv2.addWeighted(large, 1 + SHARPENING, soft, -SHARPENING, 0)
-    return np.asarray(sharp, dtype=np.uint8)
+    pixels = np.ascontiguousarray(pixels)
+    soft = cv2.GaussianBlur(pixels, (0, 0), 0.5)
+    # Sharpened while it is small: much the same result, at a fraction of the pixels.
+    sharp = cv2.addWeighted(pixels, 1 + SHARPENING, soft, -SHARPENING, 0)
+    return np.asarray(
+        cv2.resize(sharp, (width * factor, height * factor), interpolation=cv2.INTER_CUBIC), dtype=np.uint8
+    )

@@ -1,0 +1,88 @@
+"""How fast is it? ``python -m benchmarks.performance`` runs every benchmark and writes docs/performance.md.
+
+Every row is a ratio of two things that ran side by side in the same process; the machine's own speed cancels out.
+``--quick`` runs smaller inputs and writes no page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from benchmarks._machine import describe
+from benchmarks._timing import Row, print_rows
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "performance.md"
+TITLES = {
+    "vector": "Many environments in a batch",
+    "workers": "Experts in processes of their own",
+    "async": "Agents that answer at different times",
+    "step": "One step of one environment",
+    "memory": "Memory of an episode",
+    "masks": "Masks",
+    "merge": "Merging",
+    "experts": "Classical experts",
+    "scenes": "Generated scenes",
+}
+
+HEAD = """# How fast is it?
+
+Written by `python -m benchmarks.performance`. Every row compares two things that ran side by side; `visenv bench NAME`
+repeats a section. Machines are noisy: look at the ratios, and expect them to move by a tenth or two from run to run.
+
+Measured on {machine}
+"""
+
+
+def section(name: str, rows: Sequence[Row]) -> str:
+    """One benchmark's part of the page."""
+    lines = [
+        f"\n## {TITLES[name]}\n",
+        f"`visenv bench {name}`\n",
+        "| | ours | compared with | takes | ratio | |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        other = f"{row['alternative']} | {quantity(row, 'alternative')}" if row["alternative"] else "– | –"
+        ratio = "–" if row["ratio"] is None else f"{row['ratio']:.3g}"
+        lines.append(f"| {row['benchmark']} | {quantity(row, 'ours')} | {other} | {ratio} | {row['detail']} |")
+    return "\n".join(lines) + "\n"
+
+
+def quantity(row: Mapping[str, object], whose: str) -> str:
+    """A time, with its unit.
+
+    Example:
+        >>> quantity({"ours_s": 0.000213}, "ours")
+        '213 µs'
+    """
+    seconds = row[f"{whose}_s"]
+    if not isinstance(seconds, (int, float)):
+        return "–"
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds * 1e6:.3g} µs"
+
+
+def main() -> None:
+    """Run the benchmarks, and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each, of which the shortest counts")
+    parser.add_argument("--quick", action="store_true", help="smaller inputs, and no page")
+    arguments = parser.parse_args()
+    text = HEAD.format(machine=describe())
+    for name in TITLES:
+        rows = importlib.import_module(f"benchmarks.bench_{name}").run(repeats=arguments.repeats, quick=arguments.quick)
+        print(f"-- {name}", flush=True)
+        print_rows([row for row in rows if row["alternative"]])
+        text += section(name, rows)
+    if not arguments.quick:
+        PAGE.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
