@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 
+import cv2
 import gymnasium as gym
 import numpy as np
 import torch
@@ -33,12 +34,20 @@ Tensors = dict[str, torch.Tensor]
 
 
 class Agent(nn.Module):
-    """Actions and values for flat observations: words are embedded and averaged, numbers are taken as they are."""
+    """Actions and values for flat observations: words are embedded and averaged, numbers are taken as they are.
+
+    Args:
+        observations: with `obs="features"`.
+        actions: with `action_mode="discrete"`.
+        width: of the hidden layers.
+    """
 
     def __init__(self, observations: gym.spaces.Dict, actions: gym.spaces.MultiDiscrete, width: int = 128) -> None:
         super().__init__()
         numbers = sum(int(np.prod(observations[name].shape)) for name in NUMBERS)
         self.words = nn.Embedding(VOCABULARY, 16)
+        # Words are many and say nothing yet: by their size they would drown the numbers.
+        nn.init.normal_(self.words.weight, std=0.05)
         read = 16 * (1 + observations["phrases"].shape[0])
         self.body = nn.Sequential(linear(numbers + read, width), nn.Tanh(), linear(width, width), nn.Tanh())
         self.parts = actions.nvec.tolist()
@@ -66,7 +75,7 @@ def linear(ins: int, outs: int, gain: float = 2**0.5) -> nn.Linear:
 
 
 def log_prob(heads: list[Categorical], actions: torch.Tensor) -> torch.Tensor:
-    """(n,) of actions (n, parts), whose parts are drawn one by one."""
+    """(n,) of actions (n, parts), whose parts are drawn independently."""
     return torch.stack([head.log_prob(part) for head, part in zip(heads, actions.T, strict=True)]).sum(dim=0)
 
 
@@ -150,7 +159,7 @@ def learn(agent: Agent, optimizer: torch.optim.Optimizer, seen: Tensors, batch: 
         for rows in torch.randperm(len(batch["actions"])).split(BATCH):
             part = {name: values[rows] for name, values in batch.items()}
             heads, values = agent({name: each[rows] for name, each in seen.items()})
-            gain = (part["advantages"] - part["advantages"].mean()) / (part["advantages"].std() + 1e-8)
+            gain = (part["advantages"] - part["advantages"].mean()) / (part["advantages"].std(correction=0) + 1e-8)
             ratio = (log_prob(heads, part["actions"]) - part["log_probs"]).exp()
             actor_loss = -torch.min(gain * ratio, gain * ratio.clamp(1 - CLIP, 1 + CLIP)).mean()
             critic_loss = (values - part["returns"]).square().mean()
@@ -170,7 +179,9 @@ def main() -> None:
     parser.add_argument("--experts", default="classical", help="who answers the tools")
     parser.add_argument("--workers", type=int, default=2, help="processes that run the experts; 0 for none")
     args = parser.parse_args()
-    torch.set_num_threads(1)  # The network is small, and the experts need the other cores.
+    # Network and pictures are small: more threads wait spinning for each other, and the experts need the cores.
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
     torch.manual_seed(args.seed)
     envs = gym.make_vec(
         "VisHarness/ReasonSeg-v0",

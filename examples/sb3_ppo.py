@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from sb3_contrib import MaskablePPO
@@ -36,7 +37,9 @@ def main() -> None:
     parser.add_argument("--experts", default="classical", help="who answers the tools")
     parser.add_argument("--workers", type=int, default=2, help="processes that run the experts; 0 for none")
     args = parser.parse_args()
-    torch.set_num_threads(1)  # The network is small, and the experts need the other cores.
+    # Network and pictures are small: more threads wait spinning for each other, and the experts need the cores.
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
     env: dict[str, Any] = {"obs": "features", "experts": args.experts, "expert_workers": args.workers}
 
     envs = make_vec_env("VisHarness/ReasonSeg-v0", args.envs, **env)

@@ -3,12 +3,16 @@
 import ast
 import doctest
 import os
+import runpy
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
+import gymnasium as gym
+import numpy as np
 import pytest
+import torch
 
 FOLDER = Path(__file__).resolve().parent.parent / "examples"
 EXAMPLES = sorted(FOLDER.glob("*.py"))
@@ -60,3 +64,50 @@ def test_the_list_of_examples_is_complete():
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_says_how_to_run_it(path):
     assert f"examples/{path.name}" in ast.get_docstring(ast.parse(path.read_text("utf-8")))
+
+
+@pytest.fixture
+def ppo():
+    return runpy.run_path(str(FOLDER / "ppo.py"), run_name="ppo")
+
+
+def test_ppo_sees_no_further_than_the_end_of_an_episode(ppo):
+    gamma, decay = ppo["GAMMA"], ppo["GAMMA"] * ppo["LAMBDA"]
+    rewards, values, ended, after = (
+        torch.tensor(rows, dtype=torch.float64)
+        for rows in ([[1, 1], [2, 2], [4, 4]], [[10, 10], [20, 20], [30, 30]], [[0, 0], [0, 1], [0, 0]], [40, 40])
+    )
+    last = 4 + gamma * 40 - 30
+    middle = 2 + gamma * 30 - 20 + decay * last
+    whole = [1 + gamma * 20 - 10 + decay * middle, middle, last]
+    cut = [1 + gamma * 20 - 10 + decay * (2 - 20), 2 - 20, last]
+    found = ppo["advantages"](rewards, values, ended, after)
+    assert found.T.tolist() == [pytest.approx(whole), pytest.approx(cut)]
+
+
+@pytest.mark.parametrize("limit", [{"max_turns": 1}, {"max_episode_steps": 1}], ids=["terminated", "truncated"])
+def test_ppo_adds_what_would_have_come_where_an_episode_was_truncated(ppo, limit):
+    settings = {"experts": "oracle", "action_mode": "discrete", "obs": "features", "autoreset_mode": "same_step"}
+    envs = gym.make_vec("VisHarness/RefSeg-v0", num_envs=3, **settings, **limit)
+    steps, step = [], envs.step
+
+    def noted(actions):
+        observations, rewards, *rest = step(actions)
+        steps.append((rewards.copy(), *rest))
+        return observations, rewards, *rest
+
+    envs.step = noted
+    torch.manual_seed(0)
+    agent = ppo["Agent"](envs.single_observation_space, envs.single_action_space)
+    _, batch, returns, _ = ppo["Collector"](envs, agent, seed=0).collect(2)
+    envs.close()
+    expected = []
+    for rewards, terminated, truncated, infos in steps:
+        last = {name: np.stack([one[name] for one in infos["final_obs"]]) for name in infos["final_obs"][0]}
+        with torch.no_grad():
+            value = agent(ppo["tensors"](last))[1].numpy()
+        expected += (rewards + ppo["GAMMA"] * value * (truncated & ~terminated)).tolist()
+    assert batch["rewards"].tolist() == pytest.approx(expected, rel=1e-5)
+    assert returns == pytest.approx(np.concatenate([rewards for rewards, *_ in steps]))
+    assert batch["ended"].tolist() == [1] * 6
+    assert any(truncated.any() for _, _, truncated, _ in steps) == ("max_episode_steps" in limit)
