@@ -15,6 +15,7 @@ The loop is CleanRL's in style; the hyperparameters are those of `visenv train`.
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 import cv2
 import gymnasium as gym
@@ -24,7 +25,7 @@ from torch import nn
 from torch.distributions import Categorical
 
 import visenv  # noqa: F401 - registers the ids
-from visenv.spaces import VOCABULARY
+from visenv.spaces import PHRASES, VOCABULARY
 
 GAMMA, LAMBDA = 0.99, 0.95
 EPOCHS, BATCH, RATE = 6, 256, 1e-3
@@ -44,12 +45,13 @@ class Agent(nn.Module):
 
     def __init__(self, observations: gym.spaces.Dict, actions: gym.spaces.MultiDiscrete, width: int = 128) -> None:
         super().__init__()
-        numbers = sum(int(np.prod(observations[name].shape)) for name in NUMBERS)
+        numbers = sum(gym.spaces.flatdim(observations[name]) for name in NUMBERS)
         self.words = nn.Embedding(VOCABULARY, 16)
         # Words are many and say nothing yet: by their size they would drown the numbers.
         nn.init.normal_(self.words.weight, std=0.05)
-        read = 16 * (1 + observations["phrases"].shape[0])
-        self.body = nn.Sequential(linear(numbers + read, width), nn.Tanh(), linear(width, width), nn.Tanh())
+        self.body = nn.Sequential(
+            linear(numbers + 16 * (1 + PHRASES), width), nn.Tanh(), linear(width, width), nn.Tanh()
+        )
         self.parts = actions.nvec.tolist()
         self.actor, self.critic = linear(width, sum(self.parts), gain=0.01), linear(width, 1, gain=1.0)
 
@@ -183,7 +185,7 @@ def main() -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     torch.manual_seed(args.seed)
-    envs = gym.make_vec(
+    envs: Any = gym.make_vec(
         "VisHarness/ReasonSeg-v0",
         num_envs=args.envs,
         action_mode="discrete",
