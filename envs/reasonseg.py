@@ -41,6 +41,7 @@ class ReasonSegEnv(VisionToolEnv):
     | `detections` | (32, 6) float32 | 0 to 1 | box (4, parts of the root's sides), score, 1 if final |
     | `query` | (32,) int32 | 0 to 4095 | token ids of the query, in order, padded with 0 |
     | `phrases` | (16, 6) int32 | 0 to 4095 | token ids of the candidates of discrete mode |
+    | `calls` | (tools + 1,) float32 | 0 to 1 | a tool each: 1 / turns since it last worked; last: faulty turn |
     | `progress` | (1,) float32 | 0 to 1 | turns spent, in parts of the turn limit |
 
     The columns of `memory_state` are: valid, visible, log2 of the scale, window in the root (4, parts of its sides),

@@ -30,7 +30,7 @@ from visenv.spaces import PHRASES, VOCABULARY
 GAMMA, LAMBDA = 0.99, 0.95
 EPOCHS, BATCH, RATE = 6, 256, 1e-3
 CLIP, ENTROPY, CRITIC, MOST_GRADIENT = 0.2, 0.01, 0.5, 0.5
-NUMBERS = ("memory_state", "detections", "progress")
+NUMBERS = ("memory_state", "detections", "calls", "progress")
 Tensors = dict[str, torch.Tensor]
 
 

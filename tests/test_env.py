@@ -355,13 +355,27 @@ def test_words_and_tokens():
     assert token_ids("a b c", 2).tolist() == token_ids("a b", 2).tolist()
 
 
+def test_calls_say_what_worked_when_and_whether_the_last_turn_was_faulty(discrete):
+    ground, merge, points_to_boxes = (np.array([tool, 0, 0, 0, 0, 0]) for tool in (0, 5, 2))
+    first, *_ = discrete.step(ground)
+    assert first["calls"].tolist() == [1, 0, 0, 0, 0, 0, 0]
+    second, *_ = discrete.step(merge)
+    assert second["calls"].tolist() == [0.5, 0, 0, 0, 0, 1, 0]
+    third, *_ = discrete.step(points_to_boxes)  # There are no points.
+    assert third["calls"].tolist() == pytest.approx([1 / 3, 0, 0, 0, 0, 0.5, 1])
+    fourth, *_ = discrete.step(ground)
+    assert fourth["calls"].tolist() == pytest.approx([1, 0, 0, 0, 0, 1 / 3, 0])
+    fresh, _ = discrete.reset(seed=1)
+    assert not fresh["calls"].any()
+
+
 def test_a_query_without_words_still_has_candidates():
     assert set(phrase_candidates("?!", ["car"])) == {"?!", "car"}
     assert set(phrase_candidates("car", [])) == {"car"}
 
 
 def test_features_are_the_full_observation_without_the_pictures():
-    assert set(observation_space(True)) - set(observation_space(False)) == {"image", "memory_images"}
+    assert set(observation_space(True, 6)) - set(observation_space(False, 6)) == {"image", "memory_images"}
 
 
 def test_a_query_that_is_too_long_for_a_phrase_is_cut():

@@ -114,7 +114,7 @@ class VisionToolEnv(gym.Env[Observation, Any]):
         self.render_mode = render_mode
         self._pictures = obs == "full"
         self._specs = [tool.spec for tool in self.config.tools.values()]
-        self.observation_space: gym.Space[Any] = observation_space(self._pictures)
+        self.observation_space: gym.Space[Any] = observation_space(self._pictures, len(self._specs))
         spaces = {"structured": structured_space, "discrete": discrete_space}
         self.action_space = spaces[action_mode](self._specs) if action_mode in spaces else text_space()
         self._episode: Episode | None = None
@@ -156,7 +156,7 @@ class VisionToolEnv(gym.Env[Observation, Any]):
         """
         episode = Episode(self.config, sample)
         # The observation itself is of no use: pictures keep what was made small of them, and roots their digests.
-        observe(episode, phrase_tokens([sample.query]), empty_observation(self._pictures))
+        observe(episode, phrase_tokens([sample.query]), empty_observation(self._pictures, len(self._specs)))
         for image in episode.workspace.images.values():
             _ = image.provenance.key
         return episode.get_state()
@@ -203,7 +203,7 @@ class VisionToolEnv(gym.Env[Observation, Any]):
 
     def empty_observation(self) -> Observation:
         """Zeros in the shapes of the observation space."""
-        return empty_observation(self._pictures)
+        return empty_observation(self._pictures, len(self._specs))
 
     def render(self) -> Pixels | None:
         """The newest picture with what was found on it, or at the end the final result, in a square frame.

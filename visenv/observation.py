@@ -21,7 +21,7 @@ from visenv.spaces import (
     TILE,
     token_ids,
 )
-from visenv.types import IntArray
+from visenv.types import IntArray, ToolCall
 from visenv.workspace import NamedImage
 
 Observation: TypeAlias = "dict[str, NDArray[np.generic]]"
@@ -38,10 +38,11 @@ _FEATURES: dict[str, tuple[tuple[int, ...], type]] = {
 }
 
 
-def empty_observation(pictures: bool) -> Observation:
+def empty_observation(pictures: bool, tools: int) -> Observation:
     """Zeros in the shapes of ``observation_space``."""
     members = _PICTURES | _FEATURES if pictures else _FEATURES
-    return {name: np.zeros(shape, kind) for name, (shape, kind) in members.items()}
+    zeros: Observation = {name: np.zeros(shape, kind) for name, (shape, kind) in members.items()}
+    return zeros | {"calls": np.zeros(tools + 1, np.float32)}
 
 
 def phrase_tokens(phrases: Sequence[str]) -> IntArray:
@@ -69,8 +70,20 @@ def observe(episode: Episode, phrases: IntArray, out: Observation) -> Observatio
     _detections(episode, out["detections"])
     out["query"][:] = token_ids(episode.query, QUERY_TOKENS)
     out["phrases"][:] = phrases
+    _calls(episode, out["calls"])
     out["progress"][0] = episode.turns / episode.config.max_turns
     return out
+
+
+def _calls(episode: Episode, out: NDArray[np.generic]) -> None:
+    """How recently each tool was last called with success: 1 for the last turn, 1/2 for the one before, 0 for never."""
+    out[:] = 0
+    tools = list(episode.config.tools)
+    for turn in episode.transcript:
+        if turn.error is None and isinstance(turn.action, ToolCall):
+            out[tools.index(turn.action.name)] = 1 / (1 + episode.turns - turn.index)
+    if episode.transcript and episode.transcript[-1].error is not None:
+        out[-1] = 1
 
 
 def _contact_sheet(slots: Sequence[NamedImage], sheet: NDArray[np.generic]) -> None:

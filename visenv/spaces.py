@@ -96,11 +96,12 @@ def phrase_candidates(query: str, vocabulary: Sequence[str]) -> tuple[str, ...]:
     return tuple([query, *(texts[i % len(texts)] for texts, count in several for i in range(count))])
 
 
-def observation_space(pictures: bool) -> spaces.Dict:
+def observation_space(pictures: bool, tools: int) -> spaces.Dict:
     """The space of observations.
 
     Args:
         pictures: whether the two pictures are part of it.
+        tools: how many there are, the answer left out.
     """
     picture = spaces.Box(0, 255, (SIDE, SIDE, 3), np.uint8)
     members: dict[str, spaces.Space[Any]] = {"image": picture, "memory_images": picture} if pictures else {}
@@ -109,6 +110,7 @@ def observation_space(pictures: bool) -> spaces.Dict:
         "detections": spaces.Box(0, 1, (DETECTIONS, 6), np.float32),
         "query": spaces.Box(0, VOCABULARY - 1, (QUERY_TOKENS,), np.int32),
         "phrases": spaces.Box(0, VOCABULARY - 1, (PHRASES, PHRASE_TOKENS), np.int32),
+        "calls": spaces.Box(0, 1, (tools + 1,), np.float32),
         "progress": spaces.Box(0, 1, (1,), np.float32),
     }
     return spaces.Dict(members)

@@ -170,8 +170,8 @@ class Features(BaseFeaturesExtractor):
     """A flat observation as features: no language model, and pictures only if they are asked for.
 
     The words of the query and of the phrase candidates are embedded together with their places; what is found on the
-    memory's images and the detections are read one by one and pooled; the input's own slot, the newest slot and the
-    progress also stand for themselves, as most decisions need only them.
+    memory's images and the detections are read one by one and pooled; the input's own slot, the newest slot, the last
+    calls and the progress also stand for themselves, as most decisions need only them.
 
     Args:
         observation_space: of an environment.
@@ -192,6 +192,7 @@ class Features(BaseFeaturesExtractor):
         self._slots = nn.Sequential(nn.Linear(slot, width), nn.Tanh())
         self._found = nn.Sequential(nn.Linear(found, width), nn.Tanh())
         joined = width + _size(members["phrases"], 0) * 4 + 3 * width + 2 * slot + 2 * width + found + 1
+        joined += _size(members["calls"], 0)
         self._phrase = nn.Linear(width, 4)
         self._task = _size(members["task"], 0) if "task" in members else 0
         self._pictures = [name for name in PICTURES if pictures and name in members]
@@ -219,6 +220,7 @@ class Features(BaseFeaturesExtractor):
             rows.amax(dim=1),
             rows.sum(dim=1) / there.sum(dim=1).clamp(min=1),
             found[:, 0],
+            observations["calls"],
             observations["progress"],
         ]
         if self._task:
