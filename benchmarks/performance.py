@@ -53,13 +53,15 @@ def section(name: str, rows: Sequence[Row]) -> str:
 
 
 def quantity(row: Mapping[str, object], whose: str) -> str:
-    """A time, with its unit.
+    """A time or an amount of memory, with its unit.
 
     Example:
-        >>> quantity({"ours_s": 0.000213}, "ours")
-        '213 µs'
+        >>> quantity({"ours_s": 0.000213}, "ours"), quantity({"ours_mb": 2.84}, "ours")
+        ('213 µs', '2.8 MB')
     """
-    seconds = row[f"{whose}_s"]
+    megabytes, seconds = row.get(f"{whose}_mb"), row.get(f"{whose}_s")
+    if isinstance(megabytes, (int, float)):
+        return f"{megabytes:.1f} MB"
     if not isinstance(seconds, (int, float)):
         return "–"
     for unit, size in (("s", 1.0), ("ms", 1e-3)):

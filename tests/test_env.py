@@ -396,6 +396,20 @@ def test_candidates_that_say_nothing_alone_are_left_out():
     assert set(phrases[6:]) == {"mug", "left", "car"}
 
 
+@pytest.mark.parametrize(
+    "text", ["visharness:cost=1", "visharness:step_cost=much", "visharness:step_cost=-1", "visharness:0.2"]
+)
+def test_a_reward_with_wrong_arguments_is_refused(text):
+    with pytest.raises(InvalidData, match="visharness"):
+        gym.make("VisHarness/RefSeg-v0", experts="oracle", reward=text)
+
+
+def test_a_reward_takes_numbers_by_name():
+    env = gym.make("VisHarness/RefSeg-v0", experts="oracle", reward="visharness:step_cost=0.25")
+    env.reset(seed=0)
+    assert env.step({"name": "Answer"})[1] == pytest.approx(-3.25)
+
+
 # --- beside others ------------------------------------------------------------------------------------------------
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import importlib.util
 from pathlib import Path
 from typing import Any
 
-import cv2
 import typer
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -14,10 +13,10 @@ from rich.table import Table
 
 from visenv.cli.common import JSON, OWN, known_id, make_env, output, parse_tasks, print_json, progress_output
 from visenv.cli.runs import INTERRUPTED, free_folder
-from visenv.errors import InvalidData
+from visenv.errors import InvalidData, MissingDependency
 
 # visenv.training itself loads no trainer before it is asked to train.
-from visenv.training import TrainConfig, evaluate
+from visenv.training import TrainConfig, evaluate, one_thread_each
 from visenv.training import train as run_training
 from visenv.training.config import CONFIG, HYPERPARAMETERS
 from visenv.training.evaluation import headline_of
@@ -89,7 +88,9 @@ def train(
     make_env(name, **{**env, "expert_workers": 0}, action_mode="discrete", obs="features").close()
     config = TrainConfig(name, algo, steps, seed, n_envs, eval_episodes, env, dict(map(_hyperparameter, settings)))
     folder = out or free_folder(Path("runs"), f"{name.rpartition('/')[2]}-{algo}-{seed}", CONFIG)
-    _one_thread_each()
+    if importlib.util.find_spec("matplotlib") is None:
+        raise MissingDependency('The page of a training run needs Matplotlib: pip install "visenv[train]"')
+    one_thread_each()
     try:
         _learn(config, folder, overwrite)
         report = _evaluate(folder, config)
@@ -103,15 +104,6 @@ def train(
         print_json({**report, "folder": str(folder), "page": str(page)})
     else:
         _print(report, page)
-
-
-def _one_thread_each() -> None:
-    # Networks and pictures are small: more threads wait spinning for each other, and the experts need the cores.
-    cv2.setNumThreads(1)
-    with suppress(ImportError):
-        import torch
-
-        torch.set_num_threads(1)
 
 
 def _hyperparameter(text: str) -> tuple[str, float | int]:

@@ -6,7 +6,7 @@ it with the policies that need no training, and ``TrainedPolicy`` plays it.
 
 from visenv.training.config import ALGORITHMS, TrainConfig
 from visenv.training.evaluation import evaluate
-from visenv.training.learning import train
+from visenv.training.learning import one_thread_each, train
 from visenv.training.trained import TrainedPolicy
 
-__all__ = ["ALGORITHMS", "TrainConfig", "TrainedPolicy", "evaluate", "train"]
+__all__ = ["ALGORITHMS", "TrainConfig", "TrainedPolicy", "evaluate", "one_thread_each", "train"]

@@ -7,11 +7,12 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, TextIO
 
+import cv2
 import numpy as np
 
 from visenv.errors import InvalidData
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
 CURVE = "curve.jsonl"
 UNTRAINED = "untrained"
 """Folder of the policy as it was before its first step."""
+_WRITTEN = (
+    *(CURVE, WEIGHTS, f"{UNTRAINED}/{WEIGHTS}", EVALUATION, "index.html"),
+    *(f"{part}/{name}" for part in ("before", "after") for name in ("trajectories.jsonl", "summary.json", "index.html")),
+)
+"""What a run that is replaced leaves nothing of."""
 
 Progress = Callable[[int, "dict[str, Any] | None"], None]
 """Told of the steps taken so far, and after each rollout of its line of the curve."""
@@ -82,6 +88,18 @@ def train(
         return int(model.num_timesteps)
 
 
+def one_thread_each() -> None:
+    """Leave torch and OpenCV one thread each, in this whole process, as is best for programs that train here.
+
+    Networks and pictures are small: more threads wait spinning for each other, and the experts need the cores.
+    """
+    cv2.setNumThreads(1)
+    with suppress(ImportError):
+        import torch
+
+        torch.set_num_threads(1)
+
+
 def _prepare(config: TrainConfig, run: Path, overwrite: bool) -> None:
     """Make sure that the folder is free, or holds the same run."""
     advice = "name another folder, or replace it (--overwrite)."
@@ -96,7 +114,7 @@ def _prepare(config: TrainConfig, run: Path, overwrite: bool) -> None:
         raise InvalidData(f"There is a training run without its {CONFIG} in {str(run)!r}: {advice}")
     try:
         run.mkdir(parents=True, exist_ok=True)
-        for name in (CURVE, WEIGHTS, f"{UNTRAINED}/{WEIGHTS}", EVALUATION) if overwrite else ():
+        for name in _WRITTEN if overwrite else ():
             (run / name).unlink(missing_ok=True)
         config.save(run)
     except OSError as error:
