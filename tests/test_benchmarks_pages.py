@@ -47,7 +47,7 @@ def test_every_figure_of_the_page_on_learning_comes_from_its_runs(tmp_path, monk
 
 
 def test_runs_are_told_apart_and_can_be_made():
-    configs = [run.config() for run in learning.ALL]
+    configs = [run.config(Path()) for run in learning.ALL]
     assert len({run.folder for run in learning.ALL}) == len(configs)
     assert [config.env.get("max_turns") for config in configs].count(2) == 1
     assert {config.algo for config in configs} == {"ppo", "maskable_ppo"}

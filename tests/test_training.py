@@ -155,6 +155,22 @@ def test_a_run_writes_its_settings_its_curve_and_its_weights(finished):
     assert not same(weights(finished), weights(finished / "untrained"))
 
 
+def test_a_run_can_begin_with_the_policy_of_another(finished, tmp_path):
+    config = settings(steps=ROLLOUT, start=str(finished), env={**ENV, "reward": "visharness:step_cost=0.1"})
+    assert train(config, tmp_path / "next") == ROLLOUT
+    assert same(weights(finished), weights(tmp_path / "next" / "untrained"))
+    assert not same(weights(finished), weights(tmp_path / "next"))
+    assert [line["steps"] for line in curve(tmp_path / "next")] == [ROLLOUT]
+    assert TrainConfig.load(tmp_path / "next").start == str(finished)
+
+
+def test_a_run_that_is_to_begin_with_nothing_leaves_what_is_there(run, tmp_path):
+    before = weights(run)
+    with pytest.raises(InvalidData, match="to start from"):
+        train(settings(start=str(tmp_path / "nowhere")), run, overwrite=True)
+    assert same(before, weights(run))
+
+
 def test_equal_seeds_give_equal_weights_and_others_give_others(finished, tmp_path):
     told = []
     taken = train(settings(), tmp_path / "again", progress=lambda steps, line: told.append((steps, line)))

@@ -35,6 +35,9 @@ def train(
         file_okay=False,
     ),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the training run that the folder holds."),
+    start: Path | None = typer.Option(
+        None, "--from", help="Folder of a training run to begin with, such as one of easier samples.", file_okay=False
+    ),
     seed: int = typer.Option(0, min=0, help="Of weights, samples and actions."),
     eval_episodes: int | None = typer.Option(
         None, min=1, help="Episodes of the evaluation. (default: 500, or steps/32 if that is less)", show_default=False
@@ -86,7 +89,17 @@ def train(
     }
     env = {option: value for option, value in given.items() if value is not None}
     make_env(name, **{**env, "expert_workers": 0}, action_mode="discrete", obs="features").close()
-    config = TrainConfig(name, algo, steps, seed, n_envs, eval_episodes, env, dict(map(_hyperparameter, settings)))
+    config = TrainConfig(
+        name,
+        algo,
+        steps,
+        seed,
+        n_envs,
+        eval_episodes,
+        start=None if start is None else str(start),
+        env=env,
+        hyperparameters=dict(map(_hyperparameter, settings)),
+    )
     folder = out or free_folder(Path("runs"), f"{name.rpartition('/')[2]}-{algo}-{seed}", CONFIG)
     if importlib.util.find_spec("matplotlib") is None:
         raise MissingDependency('The page of a training run needs Matplotlib: pip install "visenv[train]"')

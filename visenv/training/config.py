@@ -70,6 +70,8 @@ class TrainConfig:
     n_envs: int = 16
     eval_episodes: int | None = None
     """Episodes of the evaluation; None for 500, or steps / 32 if that is less."""
+    start: str | None = None
+    """Folder of a training run whose policy this one begins with, such as one of easier samples; None for chance."""
     env: Mapping[str, Any] = field(default_factory=dict)
     """Keywords of the environment, as JSON values."""
     hyperparameters: Mapping[str, float | int] = field(default_factory=dict)

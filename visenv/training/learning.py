@@ -28,7 +28,11 @@ UNTRAINED = "untrained"
 """Folder of the policy as it was before its first step."""
 _WRITTEN = (
     *(CURVE, WEIGHTS, f"{UNTRAINED}/{WEIGHTS}", EVALUATION, "index.html"),
-    *(f"{part}/{name}" for part in ("before", "after") for name in ("trajectories.jsonl", "summary.json", "index.html")),
+    *(
+        f"{part}/{name}"
+        for part in ("before", "after")
+        for name in ("trajectories.jsonl", "summary.json", "index.html")
+    ),
 )
 """What a run that is replaced leaves nothing of."""
 
@@ -65,6 +69,8 @@ def train(
     from visenv.adapters.sb3 import make_vec_env
 
     run = Path(folder)
+    if config.start is not None and not (Path(config.start) / WEIGHTS).is_file():
+        raise InvalidData(f"Expected a training run to start from, but {config.start!r} holds no {WEIGHTS}.")
     with closing(make_vec_env(config.env_id, n_envs=config.n_envs, **config.env_keywords)) as envs:
         model = algorithm(config, envs)
         # Only now, so that settings that nothing can be made of replace no run.
@@ -75,6 +81,8 @@ def train(
             # Each part of a run draws samples and actions of its own.
             model.set_random_seed(int(np.random.SeedSequence((config.seed, done)).generate_state(1)[0]))
         else:
+            if config.start is not None:
+                load_weights(model, Path(config.start) / WEIGHTS, policy_only=True)
             (run / UNTRAINED).mkdir(exist_ok=True)
             config.save(run / UNTRAINED)
             save_weights(model, run / UNTRAINED / WEIGHTS)

@@ -65,8 +65,13 @@ def save_weights(model: PPO, path: Path) -> None:
     partial.replace(path)
 
 
-def load_weights(model: PPO, path: Path) -> int:
+def load_weights(model: PPO, path: Path, policy_only: bool = False) -> int:
     """Read what ``save_weights`` wrote; nothing in the file is executed.
+
+    Args:
+        model: whose state is replaced.
+        path: of the file.
+        policy_only: whether to leave the optimizer's state and the steps taken as they are.
 
     Returns:
         The steps taken.
@@ -79,8 +84,9 @@ def load_weights(model: PPO, path: Path) -> int:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         model.policy.load_state_dict(state["policy"])
-        model.policy.optimizer.load_state_dict(state["optimizer"])
-        model.num_timesteps = int(state["steps"])
+        if not policy_only:
+            model.policy.optimizer.load_state_dict(state["optimizer"])
+            model.num_timesteps = int(state["steps"])
     except Exception as error:  # torch has no common type for files that are broken, foreign or of other shapes
         problem = " ".join(str(error).split())
         raise InvalidData(
