@@ -194,9 +194,9 @@ One seed each, {steps} steps, {episodes} scenes of `val`.
 
 Hyperparameters: {hyperparameters}.
 
-16 environments; `visenv.adapters.sb3.Features` (words and their places embedded, memory slots and detections pooled), 64
-hidden units for the policy and 64 for the value. The reward is the published one, 8 · IoU − 3 at the end of an episode,
-without a step cost where none is named. The trained policy takes its likeliest action.
+16 environments; `visenv.adapters.sb3.Features` (words and their places embedded, memory slots and detections pooled),
+64 hidden units for the policy and 64 for the value. The reward is the published one, 8 · IoU − 3 at the end of an
+episode, without a step cost where none is named. The trained policy takes its likeliest action.
 """
 
 
