@@ -7,6 +7,8 @@ from pathlib import Path
 import gymnasium as gym
 import pytest
 
+import visenv  # noqa: F401 - registered before the first page, whose registrations are undone
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^```(?:python|pycon)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
