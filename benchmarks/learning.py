@@ -105,7 +105,8 @@ class Result:
         """Of training, without the evaluation."""
         return float(self.curve[-1]["seconds"]) / 60
 
-    def gIoU(self, who: str = "trained") -> float:  # noqa: N802 - the figure's name
+    def figure(self, who: str = "trained") -> float:
+        """The gIoU of a policy."""
         return float(self.policies[who]["metrics"]["gIoU"])
 
 
@@ -256,8 +257,8 @@ def _main_row(name: str, figures: Mapping[str, Any], minutes: str, closed: str) 
 def _ablation_row(name: str, result: Result) -> str:
     own = result.policies["trained"]
     return (
-        f"| {name} | {result.gIoU():.3f} | {own['reward_mean']:+.2f} | {own['turns_mean']:.1f} | {own['errors']:.0%} "
-        f"| {result.gIoU('scripted'):.3f} |"
+        f"| {name} | {result.figure():.3f} | {own['reward_mean']:+.2f} | {own['turns_mean']:.1f} | {own['errors']:.0%} "
+        f"| {result.figure('scripted'):.3f} |"
     )
 
 
@@ -274,7 +275,7 @@ def draw(results: Mapping[str, Result]) -> None:
             curve = [line for line in results[run.name].curve if "gIoU" in line["metrics"]]
             axes.plot([line["steps"] for line in curve], [line["metrics"]["gIoU"] for line in curve], label=run.name)
         for who, style in zip(BASELINES, (":", "--", "-."), strict=True):
-            axes.axhline(results[SEEDS[0].name].gIoU(who), color="0.5", linestyle=style, linewidth=1, label=who)
+            axes.axhline(results[SEEDS[0].name].figure(who), color="0.5", linestyle=style, linewidth=1, label=who)
         axes.set(xlabel="steps", ylabel="gIoU", ylim=(0, 1))
         axes.legend(loc="lower right", ncols=2, frameon=False)
         figure.savefig(FIGURE, metadata={"Date": None})

@@ -13,6 +13,7 @@ import gymnasium as gym
 import typer
 import typer.core
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from visenv.builtin import ENVIRONMENTS
 from visenv.env import VisionToolEnv
@@ -47,6 +48,18 @@ def output() -> Console:
 def progress_output() -> Console:
     """Standard error, for what is said while something runs."""
     return Console(stderr=True)
+
+
+def progress_bar() -> Progress:
+    """A bar on standard error; each of its tasks has a field ``score``, for what it has come to."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[score]}"),
+        console=progress_output(),
+    )
 
 
 def print_json(document: Mapping[str, Any]) -> None:

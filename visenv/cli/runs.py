@@ -9,10 +9,9 @@ from typing import Any
 
 import typer
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from visenv.cli.common import JSON, OWN, known_id, make_env, output, parse_tasks, print_json, progress_output
+from visenv.cli.common import JSON, OWN, known_id, make_env, output, parse_tasks, print_json, progress_bar
 from visenv.errors import InvalidData
 from visenv.policies import Policy, make_policy
 from visenv.policies import rollout as run_policy
@@ -90,7 +89,7 @@ def rollout(
     folder = out or free_folder(Path("runs"), stem, TRAJECTORIES)
     recorder = RecordTrajectories(env, folder, run, pictures=pictures, page=None, overwrite=overwrite)
     interrupted = False
-    with closing(recorder), _progress() as progress:
+    with closing(recorder), progress_bar() as progress:
         task = progress.add_task(escape(f"{name} · {policy}"), total=episodes, score="")
         try:
             for end in run_policy(recorder, who, episodes=episodes, seed=seed):
@@ -120,17 +119,6 @@ def view(
         typer.echo(str(page))
     if open_it and typer.launch(page.resolve().as_uri()) != 0:
         raise InvalidData(f"No browser could be started: open {str(page)!r} yourself.")
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[score]}"),
-        console=progress_output(),
-    )
 
 
 def free_folder(parent: Path, stem: str, marker: str) -> Path:

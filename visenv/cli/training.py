@@ -8,10 +8,10 @@ from typing import Any
 
 import typer
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import TaskID
 from rich.table import Table
 
-from visenv.cli.common import JSON, OWN, known_id, make_env, output, parse_tasks, print_json, progress_output
+from visenv.cli.common import JSON, OWN, known_id, make_env, output, parse_tasks, print_json, progress_bar
 from visenv.cli.runs import INTERRUPTED, free_folder
 from visenv.errors import InvalidData, MissingDependency
 
@@ -129,20 +129,9 @@ def _hyperparameter(text: str) -> tuple[str, float | int]:
     return name.strip(), int(number) if whole else number
 
 
-def _bar() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[score]}"),
-        console=progress_output(),
-    )
-
-
 def _learn(config: TrainConfig, folder: Path, overwrite: bool) -> None:
     headline = headline_of(config.env_id)[0]
-    with _bar() as bar:
+    with progress_bar() as bar:
         task = bar.add_task(escape(f"{config.env_id} · {config.algo}"), total=config.steps, score="")
 
         def show(steps: int, line: dict[str, Any] | None) -> None:
@@ -157,7 +146,7 @@ def _learn(config: TrainConfig, folder: Path, overwrite: bool) -> None:
 
 
 def _evaluate(folder: Path, config: TrainConfig) -> dict[str, Any]:
-    with _bar() as bar:
+    with progress_bar() as bar:
         tasks: dict[str, TaskID] = {}
 
         def show(who: str, done: int, total: int) -> None:
