@@ -184,9 +184,15 @@ def test_a_full_batch_and_a_window_that_is_over_are_sent():
 
 @pytest.mark.parametrize(("mixes", "batches"), [(False, [1, 1]), (True, [2])])
 def test_a_batch_is_of_one_capability_unless_the_expert_mixes_them(mixes, batches):
+    begun = []
+
     async def policy(episode):
         if episode.turns:
             return Answer("done")
+        # Who is alone under way waits for nobody: both have to have begun.
+        begun.append(episode.sample_id)
+        while len(begun) < 2:
+            await asyncio.sleep(0.001)
         return ToolCall(episode.sample_id, {"images": ["img_0"], "phrase": "x"})
 
     class Named(SquareDataset):
