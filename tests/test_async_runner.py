@@ -178,7 +178,7 @@ def test_a_full_batch_and_a_window_that_is_over_are_sent():
         return expert.batches
 
     assert asyncio.run(ask(60.0, asked=4, members=9)) == [4]
-    assert asyncio.run(ask(0.02, asked=3, members=9)) == [3]
+    assert asyncio.run(ask(0.3, asked=3, members=9)) == [3]
     assert asyncio.run(ask(60.0, asked=3, members=3)) == [3]
 
 
