@@ -156,7 +156,7 @@ def _verdict(evaluation: Evaluation) -> str:
         _headline(evaluation, evaluation.policies.get(name)) for name in ("random", "scripted", "trained")
     )
     if low is None or high is None or own is None or evaluation.gap_closed is None:
-        return "All policies play the same samples, which training has not seen."
+        return "All policies play the same samples."
     sign = 1 if evaluation.higher_is_better else -1
     name, share = _short(evaluation.headline), evaluation.gap_closed
     if sign * high <= sign * low:
