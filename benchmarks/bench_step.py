@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from benchmarks._timing import Row, print_rows, row
-from visenv.capabilities import CAPABILITIES, GroundPhrase, Points, Request, Result, Upscale, Upscaled
+from visenv.capabilities import GroundPhrase, Points, Request, Result, Upscale, Upscaled
 from visenv.envs.reasonseg import ReasonSegEnv
 from visenv.images import to_png_bytes
 from visenv.masks import Masks
@@ -67,7 +67,7 @@ class Free:
 
     name = "free"
     fingerprint = "free-1"
-    capabilities = tuple(CAPABILITIES)
+    capabilities = ("GroundPhrase", "PointPhrase", "SegmentPrompts", "Upscale")
     max_batch = 64
     per_sample = False
 

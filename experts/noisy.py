@@ -23,7 +23,6 @@ import cv2
 import numpy as np
 
 from visenv.capabilities import (
-    CAPABILITIES,
     Candidates,
     GroundPhrase,
     PointPhrase,
@@ -31,7 +30,9 @@ from visenv.capabilities import (
     Request,
     Result,
     SegmentPrompts,
+    Upscale,
     Upscaled,
+    not_answered,
 )
 from visenv.errors import InvalidData
 from visenv.experts.truth_view import (
@@ -98,7 +99,7 @@ class Noisy:
     """
 
     name = "noisy"
-    capabilities = tuple(CAPABILITIES)
+    capabilities = ("GroundPhrase", "PointPhrase", "SegmentPrompts", "Upscale")
     max_batch = 256
     per_sample = True
 
@@ -122,8 +123,10 @@ class Noisy:
         return [self._answer(request) for request in requests]
 
     def _answer(self, request: Request) -> Result:
-        if not isinstance(request, (GroundPhrase, PointPhrase, SegmentPrompts)):
+        if isinstance(request, Upscale):
             return Upscaled(enlarge(request.view.pixels, request.factor), self.fingerprint)
+        if not isinstance(request, (GroundPhrase, PointPhrase, SegmentPrompts)):
+            raise not_answered(self.name, request)
         rng = self._generator(request)
         truth = truth_in_view(self.find, request.view)
         if isinstance(request, SegmentPrompts):

@@ -10,14 +10,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from visenv.capabilities import (
-    CAPABILITIES,
     GroundPhrase,
     PointPhrase,
     Points,
     Request,
     Result,
     SegmentPrompts,
+    Upscale,
     Upscaled,
+    not_answered,
 )
 from visenv.experts.truth_view import (
     FindSample,
@@ -37,7 +38,7 @@ class Oracle:
 
     name = "oracle"
     fingerprint = "oracle-1"
-    capabilities = tuple(CAPABILITIES)
+    capabilities = ("GroundPhrase", "PointPhrase", "SegmentPrompts", "Upscale")
     max_batch = 256
     per_sample = True
 
@@ -55,8 +56,10 @@ class Oracle:
         return [self._answer(request) for request in requests]
 
     def _answer(self, request: Request) -> Result:
-        if not isinstance(request, (GroundPhrase, PointPhrase, SegmentPrompts)):
+        if isinstance(request, Upscale):
             return Upscaled(enlarge(request.view.pixels, request.factor), self.fingerprint)
+        if not isinstance(request, (GroundPhrase, PointPhrase, SegmentPrompts)):
+            raise not_answered(self.name, request)
         seen = truth_in_view(self.find, request.view)
         if isinstance(request, GroundPhrase):
             return seen

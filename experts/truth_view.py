@@ -108,7 +108,7 @@ def choose_masks(masks: Masks, prompts: tuple[Prompt, ...]) -> Candidates:
     (under them, if one is), the smallest of several.
     """
     there = masks if len(masks) else masks.union()
-    chosen = tuple(there[np.repeat(_meant(there, prompt) if len(masks) else [0], 3)] for prompt in prompts)
+    chosen = tuple(there[np.repeat(_meant(there, prompt.located) if len(masks) else [0], 3)] for prompt in prompts)
     return Candidates(chosen, tuple(np.full(3, float(len(masks) > 0)) for _ in chosen))
 
 

@@ -7,7 +7,7 @@ from visenv.capabilities import GroundPhrase, PointPhrase, Prompt, SegmentPrompt
 from visenv.errors import InvalidData
 from visenv.experts import noisy, oracle
 from visenv.experts.noisy import ErrorModel
-from visenv.experts_pool import check_result
+from visenv.experts_checks import check_result
 from visenv.masks import Masks
 from visenv.types import MaskTruth, Sample
 from visenv.workspace import Workspace

@@ -19,7 +19,9 @@ from visenv.capabilities import (
     Upscaled,
 )
 from visenv.errors import ExpertError, InvalidData, UnknownName
-from visenv.experts_pool import ExpertPool, ResultCache, check_result, drive_all, make_experts, result_bytes
+from visenv.experts_checks import check_result, result_bytes
+from visenv.experts_making import make_experts
+from visenv.experts_pool import ExpertPool, ResultCache, drive_all
 from visenv.masks import Masks
 from visenv.types import Detections
 from visenv.workspace import Workspace

@@ -18,7 +18,8 @@ from stubs import BrightExpert, FewSamples, SquareDataset
 import visenv  # noqa: F401 - registers the ids
 from visenv.capabilities import ExpertFailure, GroundPhrase, PointPhrase, Points, Upscale, Upscaled, View
 from visenv.errors import ExpertError, InvalidData
-from visenv.experts_pool import ExpertPool, make_experts
+from visenv.experts_making import make_experts
+from visenv.experts_pool import ExpertPool
 from visenv.experts_workers import LOST_ALONE, WorkerExpert, in_workers
 from visenv.types import Detections
 from visenv.worker_pixels import Ledger, hold, made, unpack

@@ -7,7 +7,7 @@ is the only way to call one. Requests hold pixels and prompts and never anything
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -69,7 +69,7 @@ class PointPhrase:
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
-    """One prompt for one object: points, a box, or both."""
+    """One prompt for one object: points, a box, an earlier mask, or several of them."""
 
     points: FloatArray = field(default_factory=lambda: np.zeros((0, 2)))
     """(K, 2) xy pixels."""
@@ -77,12 +77,22 @@ class Prompt:
     """(K,) 1 for a point on the object, 0 for one beside it; ones if left out."""
     box: FloatArray | None = None
     """(4,) xyxy pixels."""
+    mask: Masks | None = None
+    """One mask over the image, to be refined: what an earlier call gave."""
 
     @property
     def key(self) -> Hashable:
         """Equal for equal prompts."""
         parts = (self.points, self.labels, self.box)
-        return tuple(None if part is None else tuple(np.asarray(part, float).ravel().tolist()) for part in parts)
+        numbers = tuple(None if part is None else tuple(np.asarray(part, float).ravel().tolist()) for part in parts)
+        return numbers if self.mask is None else (*numbers, self.mask)
+
+    @property
+    def located(self) -> Prompt:
+        """The same for an expert that refines no masks: where nothing else says where, the box of the mask does."""
+        if self.mask is None or self.box is not None or len(self.points):
+            return self
+        return replace(self, box=self.mask.boxes[0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +121,79 @@ class Upscale:
     def arguments(self) -> Hashable:
         """What, besides the pixels, decides the result."""
         return self.factor
+
+
+@dataclass(frozen=True, eq=False)
+class EstimateDepth:
+    """Say how near everything is. Result: ``Depth``."""
+
+    view: View
+    capability: ClassVar[str] = "EstimateDepth"
+
+    @property
+    def arguments(self) -> Hashable:
+        """What, besides the pixels, decides the result: nothing."""
+        return ()
+
+
+@dataclass(frozen=True, eq=False)
+class Embed:
+    """Map an image, and texts to compare it with, to vectors. Result: ``Embedding``."""
+
+    view: View
+    texts: tuple[str, ...] = ()
+    capability: ClassVar[str] = "Embed"
+
+    @property
+    def arguments(self) -> Hashable:
+        """What, besides the pixels, decides the result."""
+        return self.texts
+
+
+DESCRIBING = ("caption", "compare", "visual_prompt")
+"""What ``Describe`` can be asked to do: one image, several beside each other, or what is marked in one."""
+
+
+@dataclass(frozen=True, eq=False)
+class Describe:
+    """Put an image into words, alone or beside others. Result: ``Description``.
+
+    Raises:
+        InvalidData: if the task is none of ``DESCRIBING``, or only one image is to be compared.
+    """
+
+    view: View
+    task: str = "caption"
+    """One of ``DESCRIBING``."""
+    focus: str = ""
+    """What to look at; all of it if empty."""
+    others: tuple[View, ...] = ()
+    """Further images, for ``compare``."""
+    capability: ClassVar[str] = "Describe"
+
+    def __post_init__(self) -> None:
+        if self.task not in DESCRIBING:
+            raise InvalidData(f"Expected task to be one of {', '.join(DESCRIBING)}, but got {self.task!r}.")
+        if (self.task == "compare") != bool(self.others):
+            raise InvalidData(f"Expected other images for 'compare' alone, but got {len(self.others)} of them.")
+
+    @property
+    def arguments(self) -> Hashable:
+        """What, besides the pixels, decides the result."""
+        return (self.task, self.focus, tuple(other.provenance.key for other in self.others))
+
+
+@dataclass(frozen=True, eq=False)
+class ReadText:
+    """Read what is written in an image. Result: ``TextLines``."""
+
+    view: View
+    capability: ClassVar[str] = "ReadText"
+
+    @property
+    def arguments(self) -> Hashable:
+        """What, besides the pixels, decides the result: nothing."""
+        return ()
 
 
 @dataclass(frozen=True)
@@ -159,6 +242,48 @@ class Upscaled:
 
 
 @dataclass(frozen=True)
+class Depth:
+    """How near every pixel of an image is."""
+
+    nearness: FloatArray
+    """(H, W) float32 in [0, 1], relative to this image: 1 is the nearest. Drawn in grey, brighter is nearer."""
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """Vectors whose dot products are cosine similarities."""
+
+    image: FloatArray
+    """(D,) float32 of length 1."""
+    texts: FloatArray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    """(T, D) float32 of length 1 each, one a text."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What an expert says of one image or of several."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class TextLines:
+    """What is written in an image, a line at a time, in reading order."""
+
+    texts: tuple[str, ...]
+    """L lines."""
+    corners: FloatArray
+    """(L, 4, 2) float64 xy pixels: the corners of each line, clockwise from its own top left."""
+    scores: FloatArray
+    """(L,) float64 in [0, 1]."""
+
+    @property
+    def boxes(self) -> FloatArray:
+        """(L, 4) float64 xyxy pixels: the upright box around each line."""
+        return np.concatenate([self.corners.min(axis=1), self.corners.max(axis=1)], axis=1)
+
+
+@dataclass(frozen=True)
 class ExpertFailure:
     """What stands in a result's place when an expert failed on that request."""
 
@@ -170,9 +295,26 @@ class ExpertFailure:
         return ExpertError(self.expert, self.message)
 
 
-Request: TypeAlias = GroundPhrase | PointPhrase | SegmentPrompts | Upscale
-Result: TypeAlias = Detections | Points | Candidates | Upscaled
-CAPABILITIES: dict[str, type] = {kind.capability: kind for kind in (GroundPhrase, PointPhrase, SegmentPrompts, Upscale)}
+Request: TypeAlias = GroundPhrase | PointPhrase | SegmentPrompts | Upscale | EstimateDepth | Embed | Describe | ReadText
+Result: TypeAlias = Detections | Points | Candidates | Upscaled | Depth | Embedding | Description | TextLines
+RESULTS: dict[type, type] = {
+    GroundPhrase: Detections,
+    PointPhrase: Points,
+    SegmentPrompts: Candidates,
+    Upscale: Upscaled,
+    EstimateDepth: Depth,
+    Embed: Embedding,
+    Describe: Description,
+    ReadText: TextLines,
+}
+"""What answers each kind of request."""
+CAPABILITIES: dict[str, type] = {str(vars(kind)["capability"]): kind for kind in RESULTS}
+"""Every kind of request, by name."""
+
+
+def not_answered(expert: str, request: object) -> InvalidData:
+    """What an expert raises that is asked what it does not answer."""
+    return InvalidData(f"{expert} does not answer {type(request).__name__}.")
 
 
 @runtime_checkable

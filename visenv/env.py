@@ -14,7 +14,8 @@ from visenv.datasets.base import Dataset
 from visenv.datasets.making import make_dataset
 from visenv.episode import Episode, EpisodeConfig, EpisodeState, Reward, Stepping, StepResult
 from visenv.errors import EpisodeOver, InvalidData
-from visenv.experts_pool import ExpertPool, ExpertsLike, drive, make_experts
+from visenv.experts_making import ExpertsLike, make_experts
+from visenv.experts_pool import ExpertPool, drive
 from visenv.experts_workers import WorkerExpert, in_workers
 from visenv.images import letterbox
 from visenv.memory import MemoryPolicy, memory_policy, token_rule

@@ -5,80 +5,24 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Generator, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from visenv.capabilities import (
-    CAPABILITIES,
-    Candidates,
-    Expert,
-    ExpertFailure,
-    GroundPhrase,
-    PointPhrase,
-    Points,
-    Request,
-    Result,
-    SegmentPrompts,
-    Upscale,
-    Upscaled,
-)
+from visenv.capabilities import Expert, ExpertFailure, Request, Result
 from visenv.errors import ExpertError, InvalidData, boundary
-from visenv.registration import experts as registry
-from visenv.types import Detections, FloatArray, Sample
+from visenv.experts_checks import check_result, result_bytes
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-ExpertsLike: TypeAlias = "str | Expert | Iterable[Expert] | Mapping[str, Any]"
 
 RETRIES = 1
 """How often a failed request is tried again, alone."""
 CACHE_BYTES = 128 * 2**20
 """What a pool remembers of results."""
-
-
-def make_experts(value: ExpertsLike, find: Callable[[str], Sample]) -> dict[str, Expert]:
-    """The experts of an environment, by capability.
-
-    Args:
-        value: the name of a registered set (``"classical"``), an expert, several experts, or a mapping from capability
-            to any of these (``{"GroundPhrase": "oracle", "Upscale": my_upscaler}``), where ``"*"`` stands for the rest.
-        find: gives a sample by its identifier; handed only to sets that are registered as reading the truth.
-
-    Raises:
-        UnknownName: if no set has that name.
-        InvalidData: if a capability does not exist, or something is no expert.
-    """
-    if isinstance(value, Mapping):
-        routed = make_experts(value["*"], find) if "*" in value else {}
-        for capability, choice in value.items():
-            if capability == "*":
-                continue
-            if capability not in CAPABILITIES:
-                raise InvalidData(f"Expected a capability ({', '.join(CAPABILITIES)}), but got {capability!r}.")
-            candidates = make_experts(choice, find)
-            if capability not in candidates:
-                raise InvalidData(
-                    f"Expected an expert for {capability}, but {choice!r} answers {', '.join(candidates)}."
-                )
-            routed[capability] = candidates[capability]
-        return routed
-    if isinstance(value, str):
-        entry = registry.entry(value)
-        keywords = dict(entry.options)
-        made = entry.load()(find, **keywords) if keywords.pop("reads_truth", False) else entry.load()(**keywords)
-    else:
-        made = [value] if isinstance(value, Expert) or not isinstance(value, Iterable) else value
-    routed = {}
-    for expert in made:
-        if isinstance(expert, type) or not isinstance(expert, Expert):
-            raise InvalidData(f"Expected an expert (an object as visenv.capabilities.Expert), but got {expert!r:.80}.")
-        for capability in expert.capabilities:
-            routed.setdefault(capability, expert)
-    return routed
 
 
 @dataclass
@@ -326,76 +270,6 @@ class ResultCache:
     def __getstate__(self) -> dict[str, Any]:
         """What is remembered stays behind: it can be had again."""
         return {"limit": self.limit, "size": 0, "_results": OrderedDict()}
-
-
-def result_bytes(result: Result) -> int:
-    """About how many bytes a result takes in memory."""
-    base = 512
-    if isinstance(result, Upscaled):
-        return base + result.pixels.nbytes
-    if isinstance(result, Points):
-        return base + result.points.nbytes + result.scores.nbytes
-    sets = (result.masks,) if isinstance(result, Detections) else result.masks
-    return base + sum(
-        128 * len(masks) + sum(crop.nbytes for crop in masks.crops) for masks in sets if masks is not None
-    )
-
-
-_ROUNDING = 1e-6
-"""By how much a score may be above 1."""
-
-_RESULTS: dict[type, type] = {
-    GroundPhrase: Detections,
-    PointPhrase: Points,
-    SegmentPrompts: Candidates,
-    Upscale: Upscaled,
-}
-
-
-def check_result(request: Request, result: object) -> None:
-    """Check that a result is one of its request: experts are somebody else's code.
-
-    Raises:
-        InvalidData: saying what is wrong with it.
-    """
-    expected = _RESULTS[type(request)]
-    if not isinstance(result, expected):
-        raise InvalidData(f"expected {expected.__name__} for {request.capability}, but got {type(result).__name__}")
-    height, width = request.view.pixels.shape[:2]
-    if isinstance(result, Detections):
-        if result.masks is None:
-            raise InvalidData("expected detections with masks, but got boxes alone")
-        _check_frame(result.masks.shape, (height, width))
-        _check_scores(result.scores)
-    elif isinstance(result, Points):
-        if not np.isfinite(result.points).all():
-            raise InvalidData("expected finite points, but got NaN or infinity")
-        _check_scores(result.scores)
-    elif isinstance(result, Candidates) and isinstance(request, SegmentPrompts):
-        if not len(result.masks) == len(result.scores) == len(request.prompts):
-            counts = f"{len(result.masks)} masks and {len(result.scores)} scores"
-            raise InvalidData(f"expected candidates for {len(request.prompts)} prompts, but got {counts}")
-        for masks, scores in zip(result.masks, result.scores, strict=True):
-            _check_frame(masks.shape, (height, width))
-            if len(masks) != len(scores) or not len(masks):
-                raise InvalidData(f"expected a score a candidate, but got {len(masks)} masks and {len(scores)} scores")
-            _check_scores(scores)
-    elif isinstance(result, Upscaled) and isinstance(request, Upscale):
-        shape = (request.factor * height, request.factor * width, 3)
-        if result.pixels.shape != shape or result.pixels.dtype != np.uint8:
-            got = f"{result.pixels.dtype} {result.pixels.shape}"
-            raise InvalidData(f"expected an enlarged image of uint8 {shape}, but got {got}")
-
-
-def _check_frame(shape: tuple[int, int], expected: tuple[int, int]) -> None:
-    if tuple(shape) != expected:
-        raise InvalidData(f"expected masks over the image's (height, width) {expected}, but got {tuple(shape)}")
-
-
-def _check_scores(scores: FloatArray) -> None:
-    values = np.asarray(scores, dtype=np.float64)
-    if not ((values >= 0) & (values <= 1 + _ROUNDING)).all():
-        raise InvalidData(f"expected scores from 0 to 1, but got {values.min()} to {values.max()}")
 
 
 Steps: TypeAlias = "Generator[list[Request], Sequence[Result | ExpertFailure], T]"

@@ -106,6 +106,8 @@ class Registry:
 
 datasets = Registry("data set")
 experts = Registry("expert set")
+expert_sources = Registry("source of experts")
+"""By what stands before ``://`` in an address, and ``file`` for a file that says which experts to use."""
 rewards = Registry("reward")
 toolsets = Registry("tool set")
 policies = Registry("policy")

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from visenv.capabilities import (
-    CAPABILITIES,
     GroundPhrase,
     PointPhrase,
     Request,
     Result,
     SegmentPrompts,
+    Upscale,
     Upscaled,
+    not_answered,
 )
 from visenv.experts.classical import upscaler
 from visenv.experts.classical.grounder import ground
@@ -29,7 +30,7 @@ class Classical:
     """
 
     name = "classical"
-    capabilities = tuple(CAPABILITIES)
+    capabilities = ("GroundPhrase", "PointPhrase", "SegmentPrompts", "Upscale")
     max_batch = 256
     per_sample = False
 
@@ -49,4 +50,6 @@ class Classical:
             return point(self.perceive(request.view), request.phrase)
         if isinstance(request, SegmentPrompts):
             return segment(pixels, self.perceive(request.view), request.prompts)
-        return Upscaled(upscaler.upscale(pixels, request.factor), upscaler.FINGERPRINT)
+        if isinstance(request, Upscale):
+            return Upscaled(upscaler.upscale(pixels, request.factor), upscaler.FINGERPRINT)
+        raise not_answered(self.name, request)

@@ -75,7 +75,7 @@ def segment(pixels: Pixels, perception: Perception, prompts: tuple[Prompt, ...])
         For each prompt part, whole and smooth, in this order, with scores in [0, 1].
     """
     scene = _Scene(pixels, perception)
-    found = [_candidates(scene, prompt) for prompt in prompts]
+    found = [_candidates(scene, prompt.located) for prompt in prompts]
     return Candidates(tuple(masks for masks, _ in found), tuple(scores for _, scores in found))
 
 
