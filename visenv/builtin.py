@@ -5,7 +5,7 @@ from __future__ import annotations
 import gymnasium as gym
 
 from visenv.errors import DuplicateName
-from visenv.registration import datasets, experts, policies, rewards, toolsets
+from visenv.registration import datasets, expert_sources, experts, policies, rewards, toolsets
 
 ENVIRONMENTS = {
     "VisHarness/ReasonSeg-v0": "visenv.envs.reasonseg:ReasonSegEnv",
@@ -16,6 +16,16 @@ ENVIRONMENTS = {
     "VisHarness/Mixed-v0": "visenv.envs.mixed:MixedEnv",
 }
 """Environment id to entry point."""
+
+
+PRESETS = {
+    "sam2": "SAM 2.1 for points and boxes, the classical experts for the rest",
+    "sam3": "SAM 3 for phrases, points and boxes, the classical experts for the rest",
+    "visharness": "SAM 3, Molmo 2 and Real-ESRGAN, as VisHarness was trained with",
+    "grounded-sam2": "Grounding DINO for phrases, outlined by SAM 2.1, the classical experts for the rest",
+    "yolo-world": "YOLO-World for phrases, outlined by SAM 2.1, the classical experts for the rest",
+}
+"""Expert sets that are files in ``experts/presets``, with their summaries."""
 
 
 def register_all() -> None:
@@ -56,6 +66,10 @@ def register_all() -> None:
     experts.register(
         "noisy", "visenv.experts.noisy:make", summary="the truth plus a stated error model", reads_truth=True
     )
+
+    for preset, summary in PRESETS.items():
+        experts.register(preset, "visenv.experts.presets:make", summary=summary, preset=preset)
+    expert_sources.register("file", "visenv.experts.presets:make", summary="a preset of one's own")
 
     rewards.register("visharness", "visenv.rewards.visharness:VisHarnessReward", summary="8 IoU - 3, and its like")
 

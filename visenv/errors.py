@@ -40,6 +40,10 @@ class MissingDependency(VisenvError, ImportError):
     """An optional package is not installed; the message names the extra that brings it."""
 
 
+class MissingWeights(VisenvError, FileNotFoundError):
+    """The weights of a model are not there; the message says which, where they were looked for, and how to get them."""
+
+
 class EpisodeOver(VisenvError, RuntimeError):
     """A step was asked of an episode that has ended."""
 
