@@ -84,8 +84,6 @@ class Preset:
         >>> preset = load_preset("sam2")
         >>> [spec.expert for spec in preset.experts], preset.rest
         (['sam2'], 'classical')
-        >>> preset.using(device="cpu").experts[0].keywords["device"]
-        'cpu'
     """
 
     name: str
