@@ -1,0 +1,100 @@
+"""Tiny models with random weights and the tokenizers that real ones need, saved in the layout that users have."""
+
+import numpy as np
+import torch
+
+from visenv.capabilities import View
+from visenv.images import Provenance, RootPixels
+
+WORDS = ("a", "the", "of", "photo", "red", "blue", "small", "cat", "dog", "car", "square", "circle", "thing", "left")
+"""What the tiny tokenizers know as words; everything else they spell."""
+LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,:-?'"
+
+
+def seeded(make, seed=0):
+    """What a function makes, its random weights the same each time, and the generator as it was before."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return make().eval()
+
+
+def view(width=40, height=30, seed=0):
+    """An image of noise."""
+    pixels = np.random.default_rng((seed, width, height)).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return View(pixels, Provenance(RootPixels(pixels)))
+
+
+def bert_tokenizer(max_length=256):
+    """As Grounding DINO has: word pieces, lower case."""
+    from transformers import BertTokenizer
+
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *LETTERS, *("##" + letter for letter in LETTERS), *WORDS]
+    vocab = {piece: index for index, piece in enumerate(dict.fromkeys(pieces))}
+    return BertTokenizer(vocab=vocab, do_lower_case=True, model_max_length=max_length)
+
+
+def clip_tokenizer(max_length=16):
+    """As CLIP, OWLv2 and SAM 3 have: byte pairs that end in ``</w>``."""
+    from transformers import CLIPTokenizer
+
+    vocab, merges = _pairs(WORDS, end="</w>")
+    vocab += ["<|startoftext|>", "<|endoftext|>"]
+    return CLIPTokenizer(
+        vocab={piece: index for index, piece in enumerate(vocab)}, merges=merges, model_max_length=max_length
+    )
+
+
+def bart_tokenizer(added=(), max_length=64):
+    """As BART and Florence-2 have: byte pairs that begin with a blank."""
+    from transformers import BartTokenizer
+
+    vocab, merges = _pairs(["Ġ" + word for word in WORDS], end="")
+    vocab = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *vocab]
+    made = BartTokenizer(
+        vocab={piece: index for index, piece in enumerate(dict.fromkeys(vocab))},
+        merges=merges,
+        model_max_length=max_length,
+    )
+    made.add_tokens(list(added))
+    return made
+
+
+def _pairs(words, end):
+    """The pieces of a byte-pair vocabulary that spells anything and knows some words, and its merges."""
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    letters = sorted(ByteLevel.alphabet())
+    vocab = letters + ([letter + end for letter in letters] if end else [])
+    merges = []
+    for word in words:
+        parts = list(word[:-1]) + [word[-1] + end]
+        while len(parts) > 1:
+            merges.append((parts[0], parts[1]))
+            parts[:2] = [parts[0] + parts[1]]
+            vocab.append(parts[0])
+    return list(dict.fromkeys(vocab)), list(dict.fromkeys(merges))
+
+
+def owlv2(folder, side=32, tokens=16):
+    """An OWLv2 of 16 patches, saved with its processor."""
+    from transformers import Owlv2Config, Owlv2ForObjectDetection, Owlv2ImageProcessor, Owlv2Processor
+
+    tokenizer = clip_tokenizer(tokens)
+    shared = {"intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = Owlv2Config(
+        text_config={
+            **shared,
+            "hidden_size": 16,
+            "vocab_size": len(tokenizer),
+            "max_position_embeddings": tokens,
+            "pad_token_id": tokenizer.pad_token_id,
+            "bos_token_id": tokenizer.bos_token_id,
+            "eos_token_id": tokenizer.eos_token_id,
+        },
+        vision_config={**shared, "hidden_size": 16, "image_size": side, "patch_size": side // 4},
+        projection_dim=16,
+    )
+    seeded(lambda: Owlv2ForObjectDetection(config)).save_pretrained(folder)
+    images = Owlv2ImageProcessor(size={"height": side, "width": side})
+    Owlv2Processor(image_processor=images, tokenizer=tokenizer).save_pretrained(folder)
+    return folder
