@@ -99,6 +99,7 @@ class Result:
     curve: list[dict[str, Any]]
     policies: dict[str, dict[str, Any]]
     by_difficulty: dict[str, dict[str, Any]]
+    differences: dict[str, dict[str, Any]]
 
     @property
     def minutes(self) -> float:
@@ -121,7 +122,7 @@ def carry_out(run: Run, parent: Path) -> Result:
         evaluate(folder, baselines=run.baselines, difficulties=run.difficulties, shown=shown)
     report = json.loads(done.read_text(encoding="utf-8"))
     curve = [json.loads(line) for line in (folder / CURVE).read_text(encoding="utf-8").splitlines()]
-    return Result(curve, report["policies"], report["by_difficulty"])
+    return Result(curve, report["policies"], report["by_difficulty"], report["differences"])
 
 
 def _say(run: Run, line: Mapping[str, Any] | None) -> None:
@@ -173,9 +174,11 @@ The scripted policy cuts a picture up wherever nothing or something tiny was fou
 for points even where no turn is left to make masks of them. The last row begins with the policy of the first seed,
 which was trained without a cost.
 
-| | scenes | reward, scripted | reward, trained | gIoU, scripted | gIoU, trained | turns, scripted | turns, trained |
-|---|---|---|---|---|---|---|---|
+| | scenes | reward, scripted | trained | difference | gIoU, scripted | trained | turns, scripted | trained |
+|---|---|---|---|---|---|---|---|---|
 {rows}
+
+In brackets the 95 % interval of the mean difference in reward on the same scene, bootstrapped over scenes.
 """
 
 ABLATIONS = """
@@ -225,6 +228,9 @@ def write_page(results: Mapping[str, Result]) -> None:
     for run in (*COSTS, TURNS[0], HARD):
         scripted, trained = (results[run.name].policies[who] for who in ("scripted", "trained"))
         figures = [str(trained["episodes"]), *(f"{each['reward_mean']:+.2f}" for each in (scripted, trained))]
+        apart = results[run.name].differences["scripted"]["reward"]
+        low, high = apart["interval"]
+        figures += [f"{apart['mean']:+.2f} ({low:+.2f} to {high:+.2f})"]
         figures += [f"{each['metrics']['gIoU']:.3f}" for each in (scripted, trained)]
         figures += [f"{each['turns_mean']:.1f}" for each in (scripted, trained)]
         beyond.append(f"| {run.name} | {' | '.join(figures)} |")

@@ -27,7 +27,8 @@ def result(run):
     policies["trained"] = policy(0.7 + 0.05 * run.seed, 2.5)
     curve = [{"steps": steps, "seconds": 90.0, "metrics": {"gIoU": 0.5}} for steps in (512, 1024)]
     levels = {str(level): policies["trained"] for level in run.difficulties}
-    return learning.Result([{**curve[0], "metrics": {}}, *curve], policies, levels)
+    apart = {"scripted": {"reward": {"mean": 1.5, "interval": [1.25, 1.75]}}}
+    return learning.Result([{**curve[0], "metrics": {}}, *curve], policies, levels, apart)
 
 
 def test_every_figure_of_the_page_on_learning_comes_from_its_runs(tmp_path, monkeypatch):
@@ -40,6 +41,7 @@ def test_every_figure_of_the_page_on_learning_comes_from_its_runs(tmp_path, monk
     assert "| PPO, seed 1 | 1.5 | 0.750 (0.700–0.800) | 81% |" in page
     assert "| scripted | – | 0.900" in page
     assert "images/learning.svg" in page
+    assert "| 2 turns | 10 | +1.00 | +2.50 | +1.50 (+1.25 to +1.75) | 0.900 | 0.700 | 4.5 | 4.5 |" in page
     for run in learning.ALL:
         assert run.name in page
     assert not re.search(r"[{}]", page), "a figure was left out"

@@ -18,7 +18,7 @@ from visenv.errors import DatasetError, InvalidData
 from visenv.policies import make_policy, rollout, rollout_batch
 from visenv.training import TrainConfig, TrainedPolicy, evaluate, train
 from visenv.training.config import HYPERPARAMETERS
-from visenv.training.evaluation import BASELINES, gap_closed, headline_of, interval
+from visenv.training.evaluation import BASELINES, differences, gap_closed, headline_of, interval
 
 ID = "VisHarness/RefSeg-v0"
 ENV = {"experts": "oracle", "max_turns": 4}
@@ -446,6 +446,25 @@ def test_the_gap_is_that_between_random_and_scripted(judged):
     low, high, own = (report["policies"][who]["metrics"]["gIoU"] for who in ("random", "scripted", "trained"))
     assert high == 1.0
     assert report["gap_closed"] == pytest.approx((own - low) / (high - low))
+
+
+def test_differences_are_between_the_same_samples(judged):
+    folder, report, _ = judged
+    own, other = (
+        [end.reward for end in rollout(make(), policy, episodes=3, seed=0)]
+        for policy in (TrainedPolicy(folder), make_policy("scripted"))
+    )
+    assert list(report["differences"]) == list(BASELINES)
+    found = report["differences"]["scripted"]["reward"]
+    assert found["mean"] == pytest.approx(np.mean(np.subtract(own, other)))
+    assert found["interval"][0] <= found["mean"] <= found["interval"][1]
+
+
+def test_a_figure_that_does_not_apply_to_both_is_left_out_of_their_difference():
+    nan = float("nan")
+    found = differences({"gIoU": [0.5, nan, 0.25]}, {"gIoU": [0.25, 0.5, nan]})
+    assert found == {"gIoU": {"mean": 0.25, "interval": None}}
+    assert differences({"gIoU": [nan]}, {"gIoU": [nan]}) == {"gIoU": {"mean": None, "interval": None}}
 
 
 def test_other_difficulties_are_judged_too(judged):

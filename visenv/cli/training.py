@@ -177,4 +177,9 @@ def _print(report: dict[str, Any], page: Path) -> None:
     if report["gap_closed"] is not None:
         share = f"{report['gap_closed']:.0%}"
         console.print(f"Training closed {share} of the gap between random and scripted.", highlight=False)
+    apart = report["differences"].get("scripted", {}).get("reward")
+    if apart is not None and apart["interval"] is not None:
+        low, high = apart["interval"]
+        said = f"{apart['mean']:+.2f} reward ({low:+.2f} to {high:+.2f}) beside scripted, on the same samples."
+        console.print(said, highlight=False)
     console.print(f"Page: {page}", soft_wrap=True, highlight=False, markup=False)

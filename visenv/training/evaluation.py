@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import gymnasium as gym
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import bootstrap
 
 from visenv.datasets.mixed import MixedDataset
@@ -36,6 +37,8 @@ DIFFICULTIES = (0, 1, 2, 3)
 SEED = 0
 """Of the evaluation: the same samples whatever the seed of training."""
 
+Scores: TypeAlias = dict[str, list[float]]
+"""By figure, its value for each episode, in the order of the samples."""
 Progress = Callable[[str, int, int], None]
 """Told who is playing, the episodes that have ended, and how many there will be."""
 
@@ -66,7 +69,8 @@ def evaluate(
         generated), each with ``episodes``, ``metrics``, ``interval`` (of the headline: 95 %, bootstrapped over
         episodes), ``reward_mean``, ``reward_std``, ``turns_mean``, ``errors`` (the share of faulty turns),
         ``tokens_read`` (visual tokens an episode) and ``calls_by_turn``; ``gap_closed``, the share of the way from
-        random to scripted.
+        random to scripted; ``differences``, by baseline what the trained policy has more of the ``reward`` and of the
+        headline on the same sample: ``mean`` and 95 % ``interval``.
 
     Raises:
         InvalidData: if there is no trained policy in the folder.
@@ -77,12 +81,13 @@ def evaluate(
     keywords = {**config.env_keywords, "split": SPLIT}
     headline, higher = headline_of(config.env_id)
     results: dict[str, dict[str, Any]] = {}
+    scores: dict[str, Scores] = {}
     with closing(_environments(config.env_id, keywords)) as envs:
         split, own_level = envs.envs[0].dataset.split, _difficulty(envs)
         for name in (*baselines, "trained"):
             players = trained if name == "trained" else [make_policy(name) for _ in range(SIDE_BY_SIDE)]
             told = partial(_told, progress, name, config.evaluated)
-            results[name] = play(envs, players, config.evaluated, headline, told)
+            results[name], scores[name] = play(envs, players, config.evaluated, headline, told)
     by_difficulty: dict[str, dict[str, Any]] = {}
     count = max(1, config.evaluated // 4)
     for level in difficulties if own_level is not None else ():
@@ -92,7 +97,7 @@ def evaluate(
         told = partial(_told, progress, f"trained, difficulty {level}", count)
         with closing(_environments(config.env_id, {**keywords, "difficulty": level})) as envs:
             if _difficulty(envs) == level:
-                by_difficulty[str(level)] = play(envs, trained, count, headline, told)
+                by_difficulty[str(level)], _ = play(envs, trained, count, headline, told)
     for name, policy in (("before", TrainedPolicy(run / UNTRAINED)), ("after", trained[0])):
         _record(config, keywords, run / name, policy, min(shown, config.evaluated))
     report = {
@@ -102,6 +107,7 @@ def evaluate(
         "policies": results,
         "by_difficulty": by_difficulty,
         "gap_closed": gap_closed(results, headline),
+        "differences": {name: differences(scores["trained"], scores[name]) for name in baselines},
     }
     (run / EVALUATION).write_text(plain_json(report, indent=2) + "\n", encoding="utf-8")
     return report
@@ -131,8 +137,8 @@ def play(
     episodes: int,
     headline: str,
     progress: Callable[[int], None] = lambda done: None,
-) -> dict[str, Any]:
-    """What a policy comes to, as ``evaluate`` returns it.
+) -> tuple[dict[str, Any], Scores]:
+    """What a policy comes to, as ``evaluate`` returns it, and by figure the value of each episode.
 
     Args:
         envs: on which it plays.
@@ -155,7 +161,7 @@ def play(
     figures = summary.figures()
     values = [one.reward if headline == "reward" else one.metrics.get(headline, np.nan) for one in ended]
     totals = figures["totals"]
-    return {
+    judged = {
         "episodes": figures["episodes"],
         "metrics": {**({"reward": figures["reward_mean"]} if headline == "reward" else {}), **figures["metrics"]},
         "interval": interval(values),
@@ -166,9 +172,29 @@ def play(
         "tokens_read": totals["visual_tokens_read"] / len(ended),
         "calls_by_turn": [dict(sorted(counter.items())) for counter in calls],
     }
+    return judged, {headline: values, "reward": [one.reward for one in ended]}
 
 
-def interval(values: Sequence[float]) -> list[float] | None:
+def differences(own: Scores, other: Scores) -> dict[str, dict[str, Any]]:
+    """By figure, how much more of it one policy has than another on the same samples.
+
+    Returns:
+        For each figure the ``mean`` of the differences and its 95 % ``interval``, bootstrapped over samples; without
+        the samples for which the figure does not apply to both.
+
+    Example:
+        >>> differences({"reward": [1.0, 3.0, 5.0]}, {"reward": [0.0, 2.0, 4.0]})
+        {'reward': {'mean': 1.0, 'interval': [1.0, 1.0]}}
+    """
+    found = {}
+    for figure in own:
+        apart = np.subtract(own[figure], other[figure])
+        apart = apart[np.isfinite(apart)]
+        found[figure] = {"mean": float(apart.mean()) if len(apart) else None, "interval": interval(apart)}
+    return found
+
+
+def interval(values: Sequence[float] | NDArray[np.float64]) -> list[float] | None:
     """The 95 % interval of a mean, bootstrapped over samples; None where there is nothing to draw from.
 
     Example:
