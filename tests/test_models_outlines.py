@@ -1,12 +1,16 @@
 """Masks from coarse maps are what enlarging each map to the full frame gives."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from visenv.experts.models.outlines import letterbox_scale, masks_from_logits
+from visenv.masks import Masks
 
 
 def full_frame(maps, size, content=None, threshold=0.0):
@@ -28,6 +32,25 @@ def test_they_are_those_of_torch(seed, width, height, padded):
     made = masks_from_logits(maps, (width, height), content=content)
     certain = np.abs(values) > 1e-4
     np.testing.assert_array_equal(made.to_dense()[certain], expected[certain])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 60), st.integers(1, 60))
+def test_the_image_may_begin_inside_a_map_and_masks_end_at_their_boxes(seed, width, height):
+    rng = np.random.default_rng(seed)
+    maps = rng.normal(-0.5, 1, (3, 16, 16)).astype(np.float32)
+    (left, top), (wide, high) = rng.uniform(0, 7, 2), rng.uniform(1, 8, 2)
+    boxes = rng.uniform(-5, 60, (3, 4))
+    boxes[:, 2:] = boxes[:, :2] + rng.uniform(0, 40, (3, 2))
+    # The same by scipy: each pixel's place in the map, no further than the cells that the image touches.
+    y = np.clip(top + (np.arange(height) + 0.5) * high / height - 0.5, math.floor(top), math.ceil(top + high) - 1)
+    x = np.clip(left + (np.arange(width) + 0.5) * wide / width - 0.5, math.floor(left), math.ceil(left + wide) - 1)
+    places = np.meshgrid(y, x, indexing="ij")
+    values = np.stack([ndimage.map_coordinates(each, places, order=1) for each in maps])
+    expected = (values > 0) & Masks.from_boxes(boxes, (height, width)).to_dense()
+    made = masks_from_logits(maps, (width, height), content=(wide, high), origin=(left, top), boxes=boxes).to_dense()
+    certain = np.abs(values) > 1e-4
+    np.testing.assert_array_equal(made[certain], expected[certain])
 
 
 def test_a_map_that_is_nowhere_above_is_an_empty_mask():
