@@ -150,6 +150,25 @@ def test_a_budget_counts_the_weights(folder):
         Large(folder, memory_mb=1).load()
 
 
+def test_what_networks_share_counts_once_in_a_budget(folder):
+    class Shared(MeanExpert):
+        def _modules(self, model):
+            return [model, torch.nn.Sequential(model)] if isinstance(model, torch.nn.Module) else []
+
+    assert Shared(folder, memory_mb=1).spare_bytes == 10**6 - 4
+
+
+def test_a_model_read_in_the_right_precision_keeps_its_exact_buffers(folder):
+    class Turned(MeanExpert):
+        def _load(self, source):
+            made = torch.nn.Linear(1, 1, bias=False, dtype=torch.bfloat16)
+            made.register_buffer("angles", torch.tensor([1 / 3]), persistent=False)
+            return made
+
+    assert Turned(folder, precision="bf16").load().angles.dtype is torch.float32
+    assert Turned(folder, precision="fp32").load().weight.dtype is torch.float32
+
+
 @pytest.mark.parametrize(
     ("keywords", "message"),
     [

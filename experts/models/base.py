@@ -117,6 +117,10 @@ class ModelExpert(ABC, Generic[M]):
     def _modules(self, model: Any) -> list[nn.Module]:
         """The networks in what ``_load`` returns; none if it is something else."""
 
+    def _called(self, model: M) -> list[nn.Module]:
+        """The networks, or the parts of them, that ``_answer`` calls: ``torch.compile`` is put on these."""
+        return self._modules(model)
+
     def _version(self) -> str:
         """Of whatever else decides results: packages, code."""
         return ""
@@ -148,9 +152,12 @@ class ModelExpert(ABC, Generic[M]):
                 modules = self._modules(made)
                 self._check_room(modules)
                 for module in modules:
-                    module.eval().requires_grad_(False).to(self.placement.device, self.placement.dtype)
-                    if self.compile:
-                        module.compile(dynamic=True)
+                    module.eval().requires_grad_(False).to(self.placement.device)
+                    # What is read in the right precision keeps in fp32 what its authors keep so (angles, for one).
+                    if any(p.is_floating_point() and p.dtype != self.placement.dtype for p in module.parameters()):
+                        module.to(self.placement.dtype)
+                for module in self._called(made) if self.compile else ():
+                    module.compile(dynamic=True)
                 self._loaded = made
             return self._loaded
 
@@ -238,9 +245,9 @@ class ModelExpert(ABC, Generic[M]):
 
 
 def _bytes_of(modules: Sequence[nn.Module], placement: Placement) -> int:
-    """What networks take on the device, in its precision."""
+    """What networks take on the device, in its precision; what they share counts once."""
+    tensors = {id(part): part for module in modules for part in (*module.parameters(), *module.buffers())}
     return sum(
         tensor.numel() * (placement.dtype.itemsize if tensor.is_floating_point() else tensor.dtype.itemsize)
-        for module in modules
-        for tensor in (*module.parameters(), *module.buffers())
+        for tensor in tensors.values()
     )
