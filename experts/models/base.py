@@ -244,6 +244,21 @@ class ModelExpert(ABC, Generic[M]):
         vars(self).update(state, _lock=threading.RLock())
 
 
+def share(value: float, name: str) -> float:
+    """A threshold, if it is a number from 0 to 1.
+
+    Args:
+        value: the threshold.
+        name: of the keyword, for the message.
+
+    Raises:
+        InvalidData: if it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise InvalidData(f"Expected {name} to be a number from 0 to 1, but got {value!r}.")
+    return float(value)
+
+
 def _bytes_of(modules: Sequence[nn.Module], placement: Placement) -> int:
     """What networks take on the device, in its precision; what they share counts once."""
     tensors = {id(part): part for module in modules for part in (*module.parameters(), *module.buffers())}

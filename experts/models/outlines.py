@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from visenv.masks import Masks
 from visenv.types import BoolArray
 
+_BLOCK = 2**18
+"""Pixels of an enlarged map that are made at once: what fits into a processor's cache is made several times faster."""
+
 
 def masks_from_logits(
     logits: NDArray[np.floating[Any]],
@@ -58,8 +61,13 @@ def masks_from_logits(
             offsets.append((0, 0))
             continue
         x0, y0, x1, y1 = window
-        rows = _interpolated(each, np.arange(y0, y1), step[1], start[1], axis=0)
-        crops.append(_interpolated(rows, np.arange(x0, x1), step[0], start[0], axis=1) > threshold)
+        columns = _interpolated(each, np.arange(x0, x1), step[0], start[0], axis=1)
+        crop = np.empty((y1 - y0, x1 - x0), np.bool_)
+        at_once = max(1, _BLOCK // (x1 - x0))
+        for y in range(y0, y1, at_once):
+            rows = np.arange(y, min(y + at_once, y1))
+            crop[rows[0] - y0 : rows[-1] + 1 - y0] = _interpolated(columns, rows, step[1], start[1], axis=0) > threshold
+        crops.append(crop)
         offsets.append((x0, y0))
     return Masks.from_crops(crops, np.array(offsets, np.int64).reshape(-1, 2), (height, width))
 

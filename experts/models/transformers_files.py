@@ -201,11 +201,11 @@ def channels_first(pixels: Pixels) -> torch.Tensor:
         pixels: (H, W, 3) uint8.
 
     Returns:
-        (3, H, W) uint8; pass ``input_data_format="channels_first"`` with it.
+        (3, H, W) uint8, a copy; pass ``input_data_format="channels_first"`` with it.
     """
     import torch
 
-    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)
+    return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)
 
 
 @contextlib.contextmanager
