@@ -98,3 +98,89 @@ def owlv2(folder, side=32, tokens=16):
     images = Owlv2ImageProcessor(size={"height": side, "width": side})
     Owlv2Processor(image_processor=images, tokenizer=tokenizer).save_pretrained(folder)
     return folder
+
+
+def sam3_config(words, side=112, patch=14):
+    """Of a SAM 3 with a few channels a layer: what facebook/sam3 has in its config.json, smaller."""
+    from transformers import Sam3Config, Sam3VideoConfig
+
+    cells, heads = side // patch, {"hidden_size": 32, "num_attention_heads": 2}
+    backbone = {
+        "model_type": "sam3_vit_model",
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": side,
+        "patch_size": patch,
+        "window_size": 4,
+        "global_attn_indexes": [1],
+        "pretrain_image_size": side // 2,
+        "initializer_range": 0.3,
+    }
+    vision = {
+        "backbone_config": backbone,
+        "fpn_hidden_size": 32,
+        "backbone_feature_sizes": [[4 * cells] * 2, [2 * cells] * 2, [cells] * 2],
+        "initializer_range": 0.3,
+    }
+    text = {
+        "model_type": "clip_text_model",
+        "vocab_size": words,
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "projection_dim": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "max_position_embeddings": 32,
+        "bos_token_id": words - 2,
+        "eos_token_id": words - 1,
+        "pad_token_id": words - 1,
+    }
+    layers = {**heads, "intermediate_size": 32, "num_layers": 1, "initializer_range": 0.3}
+    detector = Sam3Config(
+        vision_config=vision,
+        text_config=text,
+        geometry_encoder_config=layers,
+        detr_encoder_config=layers,
+        detr_decoder_config={**layers, "num_queries": 6},
+        mask_decoder_config={**heads, "initializer_range": 0.3},
+        initializer_range=0.3,
+    )
+    tracker = {
+        "model_type": "sam3_tracker_video",
+        "vision_config": vision,
+        "image_size": side,
+        "initializer_range": 0.3,
+        "prompt_encoder_config": {"hidden_size": 32, "image_size": side, "patch_size": patch},
+        "mask_decoder_config": {**heads, "mlp_dim": 32, "iou_head_hidden_dim": 32},
+        "memory_attention_hidden_size": 32,
+        "memory_attention_num_layers": 1,
+        "memory_attention_feed_forward_hidden_size": 32,
+        "memory_encoder_hidden_size": 32,
+        "memory_encoder_output_channels": 16,
+        "mask_downsampler_embed_dim": 32,
+        "memory_fuser_embed_dim": 32,
+        "memory_fuser_intermediate_dim": 32,
+        "memory_fuser_num_layers": 1,
+    }
+    return Sam3VideoConfig(detector_config=detector.to_dict(), tracker_config=tracker, initializer_range=0.3)
+
+
+def sam3(folder, side=112):
+    """A SAM 3 in the layout of facebook/sam3: the weights of detector, tracker and the tracker's neck in one file."""
+    from safetensors.torch import save_file
+    from transformers import Sam3ImageProcessor, Sam3VideoModel, Sam3VideoProcessor
+    from transformers.models.sam2_video.video_processing_sam2_video import Sam2VideoVideoProcessor
+
+    tokenizer = clip_tokenizer(32)
+    config = sam3_config(len(tokenizer), side)
+    model = seeded(lambda: Sam3VideoModel(config))
+    config.architectures = ["Sam3VideoModel"]
+    config.save_pretrained(folder)
+    # save_pretrained writes the tracker's names with their prefix twice; the published file has it once.
+    save_file(model.state_dict(), folder / "model.safetensors", metadata={"format": "pt"})
+    size = {"height": side, "width": side}
+    images, frames = Sam3ImageProcessor(size=size), Sam2VideoVideoProcessor(size=size)
+    Sam3VideoProcessor(images, frames, tokenizer).save_pretrained(folder)
+    return folder
