@@ -117,6 +117,13 @@ class ModelExpert(ABC, Generic[M]):
     def _modules(self, model: Any) -> list[nn.Module]:
         """The networks in what ``_load`` returns; none if it is something else."""
 
+    def _place(self, module: nn.Module) -> None:
+        """Move a network to the device and into the precision."""
+        module.to(self.placement.device)
+        # What is read in the right precision keeps in fp32 what its authors keep so (angles, for one).
+        if any(p.is_floating_point() and p.dtype != self.placement.dtype for p in module.parameters()):
+            module.to(self.placement.dtype)
+
     def _called(self, model: M) -> list[nn.Module]:
         """The networks, or the parts of them, that ``_answer`` calls: ``torch.compile`` is put on these."""
         return self._modules(model)
@@ -152,10 +159,7 @@ class ModelExpert(ABC, Generic[M]):
                 modules = self._modules(made)
                 self._check_room(modules)
                 for module in modules:
-                    module.eval().requires_grad_(False).to(self.placement.device)
-                    # What is read in the right precision keeps in fp32 what its authors keep so (angles, for one).
-                    if any(p.is_floating_point() and p.dtype != self.placement.dtype for p in module.parameters()):
-                        module.to(self.placement.dtype)
+                    self._place(module.eval().requires_grad_(False))
                 for module in self._called(made) if self.compile else ():
                     module.compile(dynamic=True)
                 self._loaded = made
