@@ -69,6 +69,17 @@ def as_messages(
     return out
 
 
+def as_blocks(message: Message, memory: VisualMemory) -> list[dict[str, Any]]:
+    """One message as content blocks, without what a dialect puts around a reply.
+
+    Args:
+        message: of the environment.
+        memory: says which of its pictures are in view.
+    """
+    keys = {seen.key for seen in memory.visible}
+    return [_block(block, keys) for block in message.blocks]
+
+
 def _block(block: str | Shown, keys: set[int]) -> dict[str, Any]:
     if isinstance(block, str):
         return text_block(block)

@@ -9,12 +9,12 @@ owns the waiting (``visenv.experts_pool.drive`` is the immediate one). All that 
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import GeneratorType
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from visenv.capabilities import ExpertFailure, Request, Result
-from visenv.conversation import Message, Shown, as_messages, in_view, plain_text
+from visenv.conversation import Message, Shown, as_blocks, as_messages, in_view, plain_text
 from visenv.errors import EpisodeOver, ExpertError, InvalidData
 from visenv.memory import Latest, MemoryPolicy, Seen, TokenRule, VisualMemory, token_rule
 from visenv.protocol import Dialect, get_dialect
@@ -215,6 +215,13 @@ class Episode:
         system = system_prompt(specs, self.dialect, self.config.max_turns)
         return as_messages(system, self._state.messages, self._state.memory, self.dialect)
 
+    def reply(self) -> list[dict[str, Any]]:
+        """What the environment said last, as content blocks: the task, or the reply to the last turn.
+
+        Nothing of the dialect is around it: for trainers that wrap the replies of tools themselves.
+        """
+        return as_blocks(self._state.messages[-1], self._state.memory)
+
     # --- stepping ---------------------------------------------------------------------------------------------------
 
     def step(self, action: Action | Mapping[str, Any] | str | bytes, finish_reason: str | None = None) -> Stepping:
@@ -251,6 +258,25 @@ class Episode:
             raise EpisodeOver("The episode has moved on while this step was waiting: it was not taken.")
         self._state, result = self._commit(before, parsed, came, text)
         return result
+
+    def stop(self) -> dict[str, float]:
+        """End the episode where it stands, without a turn: for trainers whose agent may simply call nothing any more.
+
+        It counts as ended by the turn limit: what was merged last is scored, and nothing was said about there being
+        nothing.
+
+        Returns:
+            What the end pays, by term.
+
+        Raises:
+            EpisodeOver: if it has ended already.
+        """
+        before = self._state
+        if before.termination is not None:
+            raise EpisodeOver(f"The episode ended ({before.termination}) already: reset it.")
+        self._state = replace(before, termination="max_turns")
+        terms = self.config.reward.final(self.outcome, before.sample.truth)
+        return {name: float(value) for name, value in terms.items()}
 
     def _call(self, call: ToolCall, written: bool) -> Generator[list[Request], Sequence[Result | ExpertFailure], Any]:
         tool = self.config.tools.get(call.name)

@@ -1,0 +1,235 @@
+"""TRL: environments for ``GRPOTrainer(environment_factory=…)``, with every tool as a method.
+
+TRL builds one instance a rollout and calls its methods as the model asks for them. Three things are as TRL has them,
+and the adapter makes the best of each:
+
+- A picture that was shown stays in the model's context, so nothing is archived: ``memory`` is ``"keep_all"``.
+- An episode has no end there. After its own end every tool says that it is over and changes nothing; a model that stops
+  calling tools before is scored as if at the turn limit, since its last text does not reach the environment. An answer
+  is the tool ``Answer``.
+- A tool that does not exist is refused by TRL itself: that costs no turn here.
+
+Example:
+    >>> from visenv.adapters.trl import environment_class
+    >>> Environment = environment_class("VisHarness/RefSeg-v0", split="val", experts="oracle")
+    >>> env = Environment()
+    >>> task = env.reset(index=0)
+    >>> [block["type"] for block in task]
+    ['text', 'text', 'image']
+    >>> _ = env.PhraseToBoxMask(images=["img_0"], phrase="thing")
+    >>> _ = env.MergeBoxMask(images=["img_0"])
+    >>> env.Answer(text="Here.")[0]["text"], env.get_reward()
+    ('The episode has ended: answer.', 5.0)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+
+import visenv
+from visenv.adapters.blocks import with_pillow
+from visenv.env import VisionToolEnv
+from visenv.errors import InvalidData, MissingDependency
+from visenv.protocol.schema import ANSWER_TOOL
+from visenv.protocol.signatures import as_method
+from visenv.types import ToolCall, ToolSpec
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+Blocks = list[dict[str, Any]]
+RETURNS = "Text and pictures: what the tool found or made, or what was wrong with the call."
+FINISHED = "The episode has finished: nothing more can be done in it."
+
+
+class Shared:
+    """What all environments of one class have in common: the data, the experts, and what the pool remembers.
+
+    Args:
+        env_id: as ``gym.make`` takes it.
+        keywords: of the environment.
+    """
+
+    def __init__(self, env_id: str, keywords: Mapping[str, Any]) -> None:
+        self.env_id, self.keywords = (
+            env_id,
+            {"memory": "keep_all", "obs": "features", **keywords, "action_mode": "text"},
+        )
+        self._first: VisionToolEnv | None = None
+
+    def make(self) -> VisionToolEnv:
+        """One more environment."""
+        if self._first is None:
+            self._first = _make(self.env_id, self.keywords)
+            return self._first
+        first = self._first
+        shared = {"dataset": first.dataset, "experts": first.pool.experts, "expert_workers": 0, "expert_timeout": None}
+        env = _make(self.env_id, {**self.keywords, **shared})
+        env.pool = first.pool
+        return env
+
+    @property
+    def specs(self) -> list[ToolSpec]:
+        """The tools, and the answer as one more."""
+        if self._first is None:
+            self.make()
+        assert self._first is not None
+        return [*self._first.specs, ANSWER_TOOL]
+
+
+def environment_class(env_id: str, *, owns_reward: bool = True, **keywords: Any) -> type:
+    """A class for ``GRPOTrainer(environment_factory=…)``: ``reset``, one method a tool, and ``get_reward``.
+
+    ``reset(**row)`` begins the episode about the sample that the row of the data set names (``sample_id`` or ``index``;
+    by chance if it names none) and returns the task as content blocks, which TRL appends to the last message.
+
+    Args:
+        env_id: as ``gym.make`` takes it.
+        owns_reward: whether there is a ``get_reward``; leave it out to use ``reward_funcs()`` in its place.
+        **keywords: of the environment.
+
+    Raises:
+        VisenvError: as ``gym.make``: data, weights and devices are checked now.
+    """
+    shared = Shared(env_id, keywords)
+    members: dict[str, Any] = {
+        "__doc__": f"{env_id} for TRL's GRPOTrainer.",
+        "__init__": _init_of(shared),
+        "reset": _reset,
+        **{spec.name: as_method(spec, _call, RETURNS) for spec in shared.specs},
+    }
+    if owns_reward:
+        members["get_reward"] = _reward
+    name = re.sub(r"-v\d+$|\W", "", env_id.rpartition("/")[2])
+    return type(name or "Environment", (_Base,), members)
+
+
+class _Base:
+    """What TRL does not see of an environment: only names with an underscore, since every other would be a tool."""
+
+    _env: VisionToolEnv
+    _total: float
+
+
+def _init_of(shared: Shared) -> Callable[[Any], None]:
+    def init(self: Any) -> None:
+        self._env, self._total = shared.make(), 0.0
+
+    return init
+
+
+def _reset(self: _Base, **row: Any) -> Blocks:
+    """Begin an episode about the sample of a row, and say what is asked."""
+    options = {name: row[name] for name in ("sample_id", "index") if row.get(name) is not None}
+    self._env.reset(options=dict(list(options.items())[:1]))
+    self._total = 0.0
+    return with_pillow(self._env.episode.reply())
+
+
+def _call(self: _Base, name: str, arguments: dict[str, Any]) -> Blocks:
+    episode = self._env.episode
+    if episode.done:
+        return [{"type": "text", "text": FINISHED}]
+    action: Any = {"name": name, "arguments": arguments}
+    if name != ANSWER_TOOL.name:
+        with contextlib.suppress(InvalidData):
+            # Written out, so that coordinates are read in the frame of the model's family.
+            action = episode.dialect.render(ToolCall(name, arguments), strict=True)
+    self._total += float(self._env.step(action)[1])
+    return with_pillow(episode.reply())
+
+
+def _reward(self: _Base) -> float | None:
+    """What the episode has paid; None if it is invalid, which TRL leaves out."""
+    episode = self._env.episode
+    if episode.problem is not None:
+        return None
+    if not episode.done:
+        self._total += sum(episode.stop().values())
+    return self._total
+
+
+def reward_funcs() -> list[Callable[..., list[float | None]]]:
+    """Reward functions for ``GRPOTrainer``: what each episode has paid, for classes without ``get_reward``.
+
+    Here a model's last text, if it calls no tool, is its answer.
+    """
+    return [episode_reward]
+
+
+def episode_reward(completions: list[Any], environments: list[Any], **_: Any) -> list[float | None]:
+    """What the episodes have paid; None for an invalid one, which TRL leaves out.
+
+    Args:
+        completions: one a rollout: its messages.
+        environments: one a rollout, of a class that ``environment_class`` made.
+    """
+    rewards = []
+    for messages, environment in zip(completions, environments, strict=True):
+        last = messages[-1] if isinstance(messages, list) and messages else {}
+        text = _text(last.get("content")) if last.get("role") == "assistant" and not last.get("tool_calls") else ""
+        if text and not environment._env.episode.done:
+            _call(environment, ANSWER_TOOL.name, {"text": text})
+        rewards.append(_reward(environment))
+    return rewards
+
+
+def _text(content: Any) -> str:
+    if isinstance(content, list):
+        content = "".join(block.get("text", "") for block in content if isinstance(block, Mapping))
+    return content.strip() if isinstance(content, str) else ""
+
+
+RULES = """\
+You find, segment and count objects in images by calling the tools you are given, one a turn. The input image is \
+img_0; a patch of NAME is NAME_rI_cJ (row and column from 1), an enlarged NAME is NAME_4x. A later result of the same \
+kind on the same image replaces the earlier one. What counts is what was merged last: when it is right, or when there \
+is nothing to find, call Answer. You have {max_turns} turns, and a call that cannot be carried out uses one up."""
+
+
+def to_hf_dataset(env_id: str, *, size: int | None = None, **keywords: Any) -> Dataset:
+    """A data set for TRL: a prompt and a sample's identifier a row; pictures stay where they are until ``reset``.
+
+    Args:
+        env_id: as ``gym.make`` takes it.
+        size: how many samples, from the first; all of them if left out.
+        **keywords: of the environment, among them ``dataset`` and ``split``.
+
+    Returns:
+        Columns ``prompt`` (the rules as a system message, and an empty user message that ``reset`` fills) and
+        ``sample_id``.
+
+    Raises:
+        InvalidData: if the split has no end and ``size`` is left out, or it has fewer samples.
+        MissingDependency: if datasets is not installed.
+    """
+    try:
+        from datasets import Dataset
+    except ImportError as error:
+        raise MissingDependency('to_hf_dataset needs datasets: pip install "visenv[trl]".') from error
+    env = _make(env_id, {"obs": "features", **keywords})
+    whole = env.dataset.size
+    if size is None and whole is None:
+        raise InvalidData(f"Expected a size, since the split {env.dataset.split!r} of {env.dataset.name} never ends.")
+    if size is not None and whole is not None and size > whole:
+        raise InvalidData(f"Expected at most {whole} samples of {env.dataset.name}, but got size={size}.")
+    prompt = [
+        {"role": "system", "content": RULES.format(max_turns=env.config.max_turns)},
+        {"role": "user", "content": ""},
+    ]
+    count = whole if size is None else size
+    assert count is not None
+    identifiers = [env.dataset.get(index).sample_id for index in range(count)]
+    return Dataset.from_dict({"prompt": [prompt] * count, "sample_id": identifiers})
+
+
+def _make(env_id: str, keywords: Mapping[str, Any]) -> VisionToolEnv:
+    env = gym.make(env_id, disable_env_checker=True, **keywords).unwrapped
+    if not isinstance(env, VisionToolEnv):
+        raise InvalidData(f"Expected an environment of visenv {visenv.__version__}, but {env_id!r} is none.")
+    return env
