@@ -26,6 +26,11 @@ class DenseDetEnv(VisionToolEnv):
     ## Rewards
     8 · F1 − 3, F1 the mean over the IoU thresholds .50:.05:.95 (ours: no reward for this task is published).
 
+    ## Metrics
+    `F1@0.50`, `F1@0.95` and `F1@0.50:0.95` over all boxes of all samples together, as VisDrone is reported; the same
+    averaged over categories under `macro_F1@…`, as Dense200 is; and `AP` of the result's scores, as COCO and SODA
+    report it, with up to 500 boxes a sample and in SODA's bands of size.
+
     ## Starting State
     One picture in view, `img_0`, and the category.
 
@@ -40,7 +45,11 @@ class DenseDetEnv(VisionToolEnv):
     """
 
     family: ClassVar[str] = "densedet"
-    metric_names: ClassVar[tuple[str, ...]] = ("visenv.rewards.metrics:DenseF1",)
+    metric_names: ClassVar[tuple[str, ...]] = (
+        "visenv.rewards.metrics:DenseF1",
+        "visenv.rewards.metrics:MacroDenseF1",
+        "visenv.rewards.metrics:CocoAP",
+    )
 
 
 class DenseDetVectorEnv(VisionToolVectorEnv):

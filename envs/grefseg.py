@@ -28,6 +28,9 @@ class GRefSegEnv(VisionToolEnv):
     8 · IoU − 3 of the united masks; with no target +5 for answering without any result, −3 otherwise. No result where
     one is due: −3.
 
+    ## Metrics
+    `gIoU`, `cIoU`, `N_acc`, `T_acc` and `Pr@X`, as GRES reports gRefCOCO.
+
     ## Starting State
     One picture in view, `img_0`, and the expression.
 

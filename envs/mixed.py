@@ -50,6 +50,9 @@ class MixedEnv(VisionToolEnv):
     ## Rewards
     As the environment of the episode's task. All pay from −3 to 5.
 
+    ## Metrics
+    As the environment of the episode's task.
+
     ## Starting State
     One picture in view, `img_0`, and the query. A draw chooses the task by its weight, then a sample of it. An
     identifier is `TASK:IDENTIFIER`. Numbers (`options={"index": …}`) go round the tasks, whatever the weights: with

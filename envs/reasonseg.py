@@ -53,6 +53,9 @@ class ReasonSegEnv(VisionToolEnv):
     find: +5 for answering without any result, −3 otherwise. No result where one is due: −3. A step costs `step_cost`
     (0 by default).
 
+    ## Metrics
+    `gIoU` and `cIoU`, as LISA reports ReasonSeg; `N_acc` and `T_acc` for samples on which nothing is to be found.
+
     ## Starting State
     One picture in view, `img_0`, and the query. Which sample it is, is drawn with `reset(seed=…)`, or asked for with
     `options={"index": …}` or `{"sample_id": …}`.

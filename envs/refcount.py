@@ -26,6 +26,9 @@ class RefCountEnv(VisionToolEnv):
     ## Rewards
     max(−3, 5 − 8 · |truth − predicted| / truth) over the boxes of the merged result; no result: −3.
 
+    ## Metrics
+    `MAE`, `RMSE`, `precision`, `recall` and `point_F1`, as REC-8K is reported; `NAE`, as FSC-147 is.
+
     ## Starting State
     One picture in view, `img_0`, and the expression.
 

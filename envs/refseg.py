@@ -25,6 +25,9 @@ class RefSegEnv(VisionToolEnv):
     ## Rewards
     8 · IoU − 3; no result: −3.
 
+    ## Metrics
+    `cIoU`, `mIoU` and `Pr@X`, as RefCOCO is reported; `gIoU`, which is mIoU where every sample has a target.
+
     ## Starting State
     One picture in view, `img_0`, and the expression.
 
@@ -42,6 +45,7 @@ class RefSegEnv(VisionToolEnv):
     metric_names: ClassVar[tuple[str, ...]] = (
         "visenv.rewards.metrics:GIoU",
         "visenv.rewards.metrics:CIoU",
+        "visenv.rewards.metrics:MIoU",
         "visenv.rewards.metrics:PrecisionAt",
     )
 

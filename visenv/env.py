@@ -23,6 +23,7 @@ from visenv.observation import Observation, empty_observation, observe, phrase_t
 from visenv.records import costs, error_record, outcome_record, tool_of
 from visenv.registration import Entry
 from visenv.registration import rewards as reward_registry
+from visenv.rewards.metrics.base import update_all
 from visenv.spaces import discrete_space, observation_space, phrase_candidates, structured_space, text_space
 from visenv.tools.base import Tool
 from visenv.tools.toolsets import make_toolset
@@ -274,11 +275,9 @@ class VisionToolEnv(gym.Env[Observation, Any]):
     def metrics(self) -> dict[str, float]:
         """The episode's own figures: its benchmark's metrics over this one sample, and what it cost."""
         outcome, truth = self.episode.outcome, self.episode.truth
-        figures: dict[str, float] = {}
-        for name in self.episode_metrics:
-            metric = Entry(name, name).load()()
-            metric.update(outcome, truth)
-            figures |= metric.compute()
+        metrics = [Entry(name, name).load()() for name in self.episode_metrics]
+        update_all(metrics, outcome, truth)
+        figures = {name: value for metric in metrics for name, value in metric.compute().items()}
         # Over one sample, how many there were and which figures do not apply is nothing to record.
         figures = {
             name: value

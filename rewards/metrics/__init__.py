@@ -1,7 +1,8 @@
 """Figures over many samples, as papers report them.
 
 Each metric has ``update(outcome, truth)``, ``compute()`` (a flat dict of floats), ``merge(other)``, ``reset()``,
-``values`` (one number a sample), ``resample(indices)``, ``higher_is_better`` and ``bounds``, and can be pickled.
+``values`` (one number a sample), ``intervals()`` (bootstrapped over samples), ``resample(indices)``,
+``higher_is_better`` and ``bounds``, and can be pickled.
 
 Example:
     >>> from visenv.types import Detections, Outcome, PointsTruth
@@ -12,11 +13,13 @@ Example:
 """
 
 from visenv.rewards.metrics.answer_accuracy import AnswerAccuracy
-from visenv.rewards.metrics.base import Metric
+from visenv.rewards.metrics.base import Metric, update_all
 from visenv.rewards.metrics.ciou import CIoU
+from visenv.rewards.metrics.coco_ap import CocoAP
 from visenv.rewards.metrics.count_error import CountError
-from visenv.rewards.metrics.dense_f1 import DenseF1
+from visenv.rewards.metrics.dense_f1 import DenseF1, MacroDenseF1
 from visenv.rewards.metrics.giou import GIoU
+from visenv.rewards.metrics.miou import MIoU
 from visenv.rewards.metrics.null_accuracy import NullAccuracy
 from visenv.rewards.metrics.point_localisation import PointLocalisation
 from visenv.rewards.metrics.precision_at import PrecisionAt
@@ -24,11 +27,15 @@ from visenv.rewards.metrics.precision_at import PrecisionAt
 __all__ = [
     "AnswerAccuracy",
     "CIoU",
+    "CocoAP",
     "CountError",
     "DenseF1",
     "GIoU",
+    "MIoU",
+    "MacroDenseF1",
     "Metric",
     "NullAccuracy",
     "PointLocalisation",
     "PrecisionAt",
+    "update_all",
 ]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from visenv.rewards.functional.text import exact_match, token_f1
-from visenv.rewards.metrics.base import Metric, mean
-from visenv.types import AnswerTruth, Outcome
+from visenv.rewards.metrics.base import SummedMetric, ratios
+from visenv.types import AnswerTruth, FloatArray, Outcome
 
 
 class Agreement(NamedTuple):
@@ -17,7 +16,7 @@ class Agreement(NamedTuple):
     f1: float
 
 
-class AnswerAccuracy(Metric[Agreement]):
+class AnswerAccuracy(SummedMetric[Agreement]):
     """The shares of answers that are right: exact match and token F1, after normalisation.
 
     No answer scores 0.
@@ -39,12 +38,17 @@ class AnswerAccuracy(Metric[Agreement]):
     higher_is_better = True
     bounds = (0.0, 1.0)
     truths = (AnswerTruth,)
+    width = 3
 
     def _measure(self, outcome: Outcome, truth: AnswerTruth) -> Agreement:
         return Agreement(exact_match(outcome.answer, truth.answers), token_f1(outcome.answer, truth.answers))
 
-    def _summarize(self, records: Sequence[Agreement]) -> dict[str, float]:
-        return {"EM": mean(record.exact for record in records), "token_F1": mean(record.f1 for record in records)}
+    def _tally(self, record: Agreement) -> tuple[float, ...]:
+        return 1, record.exact, record.f1
+
+    def _figures(self, totals: FloatArray) -> dict[str, FloatArray]:
+        samples, exact, f1 = totals
+        return {"EM": ratios(exact, samples), "token_F1": ratios(f1, samples)}
 
     def _value(self, record: Agreement) -> float:
         return record.exact

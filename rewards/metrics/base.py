@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import numpy as np
 
 from visenv.errors import InvalidData
+from visenv.rewards.metrics.bootstrap import CONFIDENCE, RESAMPLES, SEED, percentile_interval, resampling_weights
 from visenv.types import AnswerTruth, FloatArray, Outcome, Truth
 
 Record = TypeVar("Record")
@@ -30,6 +31,10 @@ class Metric(ABC, Generic[Record]):
     """The least and the greatest value of the figures."""
     truths: ClassVar[tuple[type, ...]]
     """The kinds of truth that it is defined for."""
+    counts: ClassVar[frozenset[str]] = frozenset()
+    """Figures that only count something: they have no interval."""
+    shares_records: ClassVar[bool] = False
+    """Whether all metrics with the same ``_measure`` remember the same of a sample, whatever their settings."""
 
     def __init__(self) -> None:
         self.reset()
@@ -50,8 +55,7 @@ class Metric(ABC, Generic[Record]):
                 f"Expected a truth of {type(self).__name__} to be a {names}, but got a {type(truth).__name__}: "
                 "ask `accepts(truth)` first where a data set mixes tasks."
             )
-        self._records.append(self._measure(outcome, truth))
-        self._failed.append(failed(outcome, truth))
+        self._add(self._measure(outcome, truth), failed(outcome, truth))
 
     def compute(self) -> dict[str, float]:
         """Return the figures over all samples so far: flat, floats; NaN where there is no sample to average over."""
@@ -61,6 +65,39 @@ class Metric(ABC, Generic[Record]):
             failures = [bad for record, bad in samples if self._covers(name, record)]
             figures |= {f"{name}_n": float(len(failures)), f"{name}_failed": float(sum(failures))}
         return figures
+
+    def intervals(
+        self, resamples: int = RESAMPLES, confidence: float = CONFIDENCE, seed: int = SEED
+    ) -> dict[str, tuple[float, float]]:
+        """Return the bootstrap interval of each figure: samples are drawn anew, not values, also of ratios of sums.
+
+        Args:
+            resamples: how often as many samples as there are get drawn, with replacement.
+            confidence: the share of the resamples' figures that lies inside, between 0 and 1.
+            seed: of the draws; two metrics of as many samples are drawn alike.
+
+        Returns:
+            By figure its ends, of the percentiles; without figures that only count, and those that are defined on no
+            resample. Empty for less than two samples.
+
+        Source:
+            Efron and Tibshirani, An Introduction to the Bootstrap (1993), section 13.3.
+
+        Raises:
+            InvalidData: if there is no resample, or no such confidence.
+        """
+        figures = self.resampled(resamples, seed) if len(self) > 1 else {}
+        ends = {name: percentile_interval(values, confidence) for name, values in figures.items()}
+        return {name: interval for name, interval in ends.items() if interval is not None}
+
+    def resampled(self, resamples: int = RESAMPLES, seed: int = SEED) -> dict[str, FloatArray]:
+        """Return the figures of resampled data sets, (R,) each, as ``intervals`` is taken of.
+
+        Raises:
+            InvalidData: if there is no sample, or no resample.
+        """
+        parts = [self._weighted(weights) for weights in resampling_weights(len(self), resamples, seed)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name not in self.counts}
 
     def merge(self: Self, other: Self) -> Self:
         """Add the samples of another metric of the same kind and settings to this one, and return this one.
@@ -121,6 +158,26 @@ class Metric(ABC, Generic[Record]):
     def _value(self, record: Record) -> float:
         """Return the headline figure of one record alone."""
 
+    def _add(self, record: Record, failed: bool) -> None:
+        self._records.append(record)
+        self._failed.append(failed)
+
+    def _weighted(self, weights: FloatArray) -> dict[str, FloatArray]:
+        """Return the figures over samples that count several times or not at all.
+
+        Args:
+            weights: (R, N) whole numbers; how often each sample counts.
+
+        Returns:
+            (R,) of each figure.
+        """
+        indices = np.arange(len(self))
+        rows = [
+            self._summarize([self._records[index] for index in np.repeat(indices, row.astype(np.int64))])
+            for row in weights
+        ]
+        return {name: np.array([row[name] for row in rows], dtype=np.float64) for name in rows[0]}
+
     def _covering(self) -> tuple[str, ...]:
         """Return the figures to say the coverage of: one for each choice of samples that a figure is taken over."""
         return (self.name,)
@@ -133,6 +190,62 @@ class Metric(ABC, Generic[Record]):
         return {key: value for key, value in vars(self).items() if key not in ("name", "_records", "_failed")}
 
 
+class SummedMetric(Metric[Record]):
+    """A metric whose figures follow from sums over samples, so that many resamples of them are one product."""
+
+    width: int
+    """K, how many numbers are summed."""
+
+    @abstractmethod
+    def _tally(self, record: Record) -> Sequence[float]:
+        """Return the K numbers of a record that are summed."""
+
+    @abstractmethod
+    def _figures(self, totals: FloatArray) -> dict[str, FloatArray]:
+        """Return the figures that follow from sums.
+
+        Args:
+            totals: (K, R) sums of the tallies over the samples of each of R data sets.
+
+        Returns:
+            (R,) of each figure, NaN where one is not defined.
+        """
+
+    def _tallies(self, records: Sequence[Record]) -> FloatArray:
+        """Return (K, N) float64: the tallies of some records."""
+        return np.array([self._tally(record) for record in records], dtype=np.float64).T.copy()
+
+    def _summarize(self, records: Sequence[Record]) -> dict[str, float]:
+        tallies = self._tallies(records) if records else np.zeros((self.width, 0))
+        figures = self._figures(tallies.sum(axis=1, keepdims=True))
+        return {name: float(values[0]) for name, values in figures.items()}
+
+    def _weighted(self, weights: FloatArray) -> dict[str, FloatArray]:
+        return self._figures(self._tallies(self._records) @ weights.T)
+
+
+def update_all(metrics: Iterable[Metric[Any]], outcome: Outcome, truth: Truth) -> None:
+    """Add a sample to several metrics; what some of them measure alike is measured once.
+
+    Args:
+        metrics: of any kinds.
+        outcome: what an episode ended with.
+        truth: what is right.
+
+    Raises:
+        InvalidData: as ``Metric.update`` does.
+    """
+    measured: dict[Any, Any] = {}
+    for metric in metrics:
+        key = type(metric)._measure
+        if key in measured:
+            metric._add(measured[key], failed(outcome, truth))
+            continue
+        metric.update(outcome, truth)
+        if metric.shares_records:
+            measured[key] = metric._records[-1]
+
+
 def failed(outcome: Outcome, truth: Truth) -> bool:
     """Whether an episode came to no proper end: it is invalid or still running, or ran out with nothing to show."""
     if outcome.termination in (None, "invalid"):
@@ -141,12 +254,9 @@ def failed(outcome: Outcome, truth: Truth) -> bool:
     return outcome.termination != "answer" and shown is None
 
 
-def mean(values: Iterable[float]) -> float:
-    """The mean of some numbers, NaN of none."""
-    numbers = list(values)
-    if len(numbers) == 1:  # An episode's own figures; NumPy takes its time over one number.
-        return float(numbers[0])
-    return float(np.mean(numbers)) if numbers else float("nan")
+def ratios(part: FloatArray, whole: FloatArray, otherwise: float = float("nan")) -> FloatArray:
+    """Shares, element by element; something else where there is nothing to have a share of."""
+    return np.divide(part, whole, out=np.full(np.shape(part), otherwise), where=whole != 0)
 
 
 def ratio(part: float, whole: float) -> float:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from visenv.rewards.metrics.base import Metric, ratio
-from visenv.rewards.metrics.regions import Region, measure_region
-from visenv.types import MaskTruth, Outcome
+from visenv.rewards.metrics.base import ratio, ratios
+from visenv.rewards.metrics.regions import Region, RegionMetric
+from visenv.types import FloatArray
 
 
-class CIoU(Metric[Region]):
+class CIoU(RegionMetric):
     """cIoU: the intersections of all samples, summed, over their unions, summed; large objects weigh more.
 
     A missing result adds the target's area to the union, a result where nothing is to be found adds its own. Ignored
@@ -34,13 +32,14 @@ class CIoU(Metric[Region]):
     name = "cIoU"
     higher_is_better = True
     bounds = (0.0, 1.0)
-    truths = (MaskTruth,)
+    width = 2
 
-    def _measure(self, outcome: Outcome, truth: MaskTruth) -> Region:
-        return measure_region(outcome, truth)
+    def _tally(self, record: Region) -> tuple[float, ...]:
+        return record.intersection, record.union
 
-    def _summarize(self, records: Sequence[Region]) -> dict[str, float]:
-        return {"cIoU": ratio(sum(record.intersection for record in records), sum(record.union for record in records))}
+    def _figures(self, totals: FloatArray) -> dict[str, FloatArray]:
+        intersections, unions = totals
+        return {"cIoU": ratios(intersections, unions)}
 
     def _value(self, record: Region) -> float:
         return ratio(record.intersection, record.union)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from visenv.rewards.metrics.base import Metric, mean
-from visenv.types import BoxesTruth, Outcome, PointsTruth
+from visenv.rewards.metrics.base import SummedMetric, ratios
+from visenv.types import BoxesTruth, FloatArray, Outcome, PointsTruth
 
 
 class Counts(NamedTuple):
@@ -18,7 +17,7 @@ class Counts(NamedTuple):
     true: int
 
 
-class CountError(Metric[Counts]):
+class CountError(SummedMetric[Counts]):
     """How far counts are off: MAE, RMSE and NAE, over the boxes of the final result.
 
     No result is a count of 0. With e = predicted - true: MAE is the mean of |e|, RMSE the root of the mean of e², NAE
@@ -43,18 +42,22 @@ class CountError(Metric[Counts]):
     higher_is_better = False
     bounds = (0.0, float("inf"))
     truths = (PointsTruth, BoxesTruth)
+    width = 5
 
     def _measure(self, outcome: Outcome, truth: PointsTruth | BoxesTruth) -> Counts:
         true = len(truth.points) if isinstance(truth, PointsTruth) else len(truth.boxes)
         return Counts(0 if outcome.detections is None else len(outcome.detections), true)
 
-    def _summarize(self, records: Sequence[Counts]) -> dict[str, float]:
-        errors = np.array([record.predicted - record.true for record in records], dtype=np.float64)
-        relative = [abs(record.predicted - record.true) / record.true for record in records if record.true]
+    def _tally(self, record: Counts) -> tuple[float, ...]:
+        error = abs(record.predicted - record.true)
+        return 1, error, error**2, record.true > 0, error / record.true if record.true else 0
+
+    def _figures(self, totals: FloatArray) -> dict[str, FloatArray]:
+        samples, errors, squares, countable, relative = totals
         return {
-            "MAE": mean(np.abs(errors)),
-            "RMSE": float(np.sqrt(mean(errors**2))),
-            "NAE": mean(relative),
+            "MAE": ratios(errors, samples),
+            "RMSE": np.sqrt(ratios(squares, samples)),
+            "NAE": ratios(relative, countable),
         }
 
     def _covering(self) -> tuple[str, ...]:

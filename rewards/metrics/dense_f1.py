@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from visenv.errors import InvalidData
 from visenv.rewards.functional.boxes import box_coverage, box_iou
 from visenv.rewards.functional.matching import IOU_THRESHOLDS, f1_score, greedy_match, precision_recall_f1
-from visenv.rewards.metrics.base import Metric
+from visenv.rewards.metrics.base import Metric, ratios
 from visenv.types import BoolArray, BoxesTruth, Detections, FloatArray, IntArray, Outcome
 
 IGNORED_COVERAGE = 0.5
@@ -87,29 +88,82 @@ class DenseF1(Metric[tuple[CategoryCounts, ...]]):
         return tuple(count_categories(detections, truth, epsilon=self.epsilon))
 
     def _summarize(self, records: Sequence[tuple[CategoryCounts, ...]]) -> dict[str, float]:
-        counts = [count for record in records for count in record]
+        figures = self._figures(self._tallies(records).sum(axis=2, keepdims=True))
+        return {name: float(values[0]) for name, values in figures.items()}
+
+    def _weighted(self, weights: FloatArray) -> dict[str, FloatArray]:
+        return self._figures(self._tallies(self._records) @ weights.T)
+
+    def _tallies(self, records: Sequence[tuple[CategoryCounts, ...]]) -> FloatArray:
+        """Return (groups, 21, N) counts of each sample: matched and predicted at each threshold, and true.
+
+        A group is what is counted together: everything, or a category that has any true box.
+        """
         micro = self.average == "micro"
-        names = [""] if micro else sorted({count.category for count in counts if count.true})
-        groups = [[count for count in counts if micro or count.category == name] for name in names]
-        # (groups, thresholds, [precision, recall])
-        rates = np.array([_rates(group) for group in groups]).reshape(len(groups), len(IOU_THRESHOLDS), 2)
-        average = rates.mean(axis=0) if len(groups) else np.zeros(rates.shape[1:])
-        f1 = [f1_score(precision, recall) for precision, recall in average.tolist()]
-        precision, recall = average.mean(axis=0).tolist()
+        names = {count.category for record in records for count in record if count.true}
+        places = {"": 0} if micro else {name: place for place, name in enumerate(sorted(names))}
+        tallies = np.zeros((len(places), 2 * len(IOU_THRESHOLDS) + 1, len(records)))
+        for number, record in enumerate(records):
+            for count in record:
+                place = 0 if micro else places.get(count.category)
+                if place is not None:
+                    tallies[place, :, number] += (*count.matched, *count.predicted, count.true)
+        return tallies
+
+    def _figures(self, totals: FloatArray) -> dict[str, FloatArray]:
+        """Return the figures that follow from (groups, 21, R) counts."""
+        steps, micro = len(IOU_THRESHOLDS), self.average == "micro"
+        matched, predicted, true = totals[:, :steps], totals[:, steps : 2 * steps], totals[:, 2 * steps :]
+        # A category without any true box in a resample is none of it.
+        there = np.broadcast_to(micro | (true > 0), matched.shape)
+        rates = ratios(matched, predicted, 0.0), ratios(matched, np.broadcast_to(true, matched.shape), 0.0)
+        precision, recall = (ratios((rate * there).sum(axis=0), there.sum(axis=0), 0.0) for rate in rates)
+        f1 = _harmonic(precision, recall)
+        overall = precision.mean(axis=0), recall.mean(axis=0)
         return {
             "F1@0.50": f1[0],
             "F1@0.95": f1[-1],
-            "F1@0.50:0.95": float(np.mean(f1)) if micro else f1_score(precision, recall),
-            "precision@0.50": float(average[0, 0]),
-            "precision@0.95": float(average[-1, 0]),
-            "precision@0.50:0.95": precision,
-            "recall@0.50": float(average[0, 1]),
-            "recall@0.95": float(average[-1, 1]),
-            "recall@0.50:0.95": recall,
+            "F1@0.50:0.95": f1.mean(axis=0) if micro else _harmonic(*overall),
+            "precision@0.50": precision[0],
+            "precision@0.95": precision[-1],
+            "precision@0.50:0.95": overall[0],
+            "recall@0.50": recall[0],
+            "recall@0.95": recall[-1],
+            "recall@0.50:0.95": overall[1],
         }
 
     def _value(self, record: tuple[CategoryCounts, ...]) -> float:
         return mean_f1(record)
+
+
+class MacroDenseF1(DenseF1):
+    """``DenseF1("macro")`` under names of its own, to stand beside the figures of ``DenseF1()``.
+
+    A sample whose truth names several categories, but whose prediction none, counts for a category of that mixture.
+
+    Keys: those of ``DenseF1``, each after ``macro_``.
+
+    Source:
+        Dense200 as evaluated by VisHarness (arXiv 2605.29894).
+    """
+
+    name = "macro_F1@0.50:0.95"
+
+    def __init__(self, *, epsilon: float = 0.0) -> None:
+        super().__init__("macro", epsilon=epsilon)
+
+    def _measure(self, outcome: Outcome, truth: BoxesTruth) -> tuple[CategoryCounts, ...]:
+        found, names = outcome.detections, sorted(set(truth.labels or ()))
+        if found is not None and found.labels is None and len(names) > 1:
+            truth = replace(truth, labels=(" + ".join(names),) * len(truth.boxes))
+        return super()._measure(outcome, truth)
+
+    def _figures(self, totals: FloatArray) -> dict[str, FloatArray]:
+        return {f"macro_{name}": values for name, values in super()._figures(totals).items()}
+
+
+def _harmonic(precision: FloatArray, recall: FloatArray) -> FloatArray:
+    return ratios(2.0 * precision * recall, precision + recall, 0.0)
 
 
 def mean_f1(counts: Sequence[CategoryCounts]) -> float:

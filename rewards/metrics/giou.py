@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from visenv.rewards.metrics.base import Metric, mean
-from visenv.rewards.metrics.regions import Region, measure_region
-from visenv.types import MaskTruth, Outcome
+from visenv.rewards.metrics.base import ratios
+from visenv.rewards.metrics.regions import Region, RegionMetric
+from visenv.types import FloatArray
 
 
-class GIoU(Metric[Region]):
+class GIoU(RegionMetric):
     """gIoU: the mean over samples of the IoU of the final result with the target.
 
     A sample on which nothing is to be found scores 1 if the agent *answered* that nothing is there, and 0 otherwise: an
@@ -35,13 +33,14 @@ class GIoU(Metric[Region]):
     name = "gIoU"
     higher_is_better = True
     bounds = (0.0, 1.0)
-    truths = (MaskTruth,)
+    width = 2
 
-    def _measure(self, outcome: Outcome, truth: MaskTruth) -> Region:
-        return measure_region(outcome, truth)
+    def _tally(self, record: Region) -> tuple[float, ...]:
+        return 1, record.iou
 
-    def _summarize(self, records: Sequence[Region]) -> dict[str, float]:
-        return {"gIoU": mean(record.iou for record in records)}
+    def _figures(self, totals: FloatArray) -> dict[str, FloatArray]:
+        samples, ious = totals
+        return {"gIoU": ratios(ious, samples)}
 
     def _value(self, record: Region) -> float:
         return record.iou

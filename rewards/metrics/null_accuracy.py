@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from visenv.rewards.metrics.base import Metric, mean
-from visenv.rewards.metrics.regions import Region, measure_region
-from visenv.types import MaskTruth, Outcome
+from visenv.rewards.metrics.base import ratios
+from visenv.rewards.metrics.regions import Region, RegionMetric
+from visenv.types import FloatArray
 
 
-class NullAccuracy(Metric[Region]):
+class NullAccuracy(RegionMetric):
     """N-acc and T-acc: the shares of no-target and of targeted samples that are recognised as such.
 
     A no-target sample is recognised by an explicit answer without a result, a targeted one by any result: whether the
@@ -34,10 +32,7 @@ class NullAccuracy(Metric[Region]):
     name = "N_acc"
     higher_is_better = True
     bounds = (0.0, 1.0)
-    truths = (MaskTruth,)
-
-    def _measure(self, outcome: Outcome, truth: MaskTruth) -> Region:
-        return measure_region(outcome, truth)
+    width = 4
 
     def _covering(self) -> tuple[str, ...]:
         return "N_acc", "T_acc"
@@ -45,11 +40,13 @@ class NullAccuracy(Metric[Region]):
     def _covers(self, figure: str, record: Region) -> bool:
         return record.null is (figure == "N_acc")
 
-    def _summarize(self, records: Sequence[Region]) -> dict[str, float]:
-        return {
-            "N_acc": mean(self._value(record) for record in records if record.null),
-            "T_acc": mean(self._value(record) for record in records if not record.null),
-        }
+    def _tally(self, record: Region) -> tuple[float, ...]:
+        recognised = self._value(record)
+        return (1, recognised, 0, 0) if record.null else (0, 0, 1, recognised)
+
+    def _figures(self, totals: FloatArray) -> dict[str, FloatArray]:
+        nulls, right_nulls, targets, right_targets = totals
+        return {"N_acc": ratios(right_nulls, nulls), "T_acc": ratios(right_targets, targets)}
 
     def _value(self, record: Region) -> float:
         return float(record.says_none if record.null else record.found)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from visenv.rewards.functional.matching import point_matches, precision_recall_f1
-from visenv.rewards.metrics.base import Metric
-from visenv.types import Outcome, PointsTruth
+from visenv.rewards.metrics.base import SummedMetric, ratios
+from visenv.types import FloatArray, Outcome, PointsTruth
 
 
 class Matched(NamedTuple):
@@ -20,7 +19,7 @@ class Matched(NamedTuple):
     true: int
 
 
-class PointLocalisation(Metric[Matched]):
+class PointLocalisation(SummedMetric[Matched]):
     """Precision, recall and F1 of boxes against points, micro: over the objects of all samples together.
 
     Boxes and points of a sample are paired by the Hungarian method on the distances between box centres and points; a
@@ -45,21 +44,26 @@ class PointLocalisation(Metric[Matched]):
     higher_is_better = True
     bounds = (0.0, 1.0)
     truths = (PointsTruth,)
+    counts = frozenset({"TP", "FP", "FN"})
+    width = 3
 
     def _measure(self, outcome: Outcome, truth: PointsTruth) -> Matched:
         boxes = np.zeros((0, 4)) if outcome.detections is None else outcome.detections.boxes
         return Matched(len(point_matches(boxes, truth.points)), len(boxes), len(truth.points))
 
-    def _summarize(self, records: Sequence[Matched]) -> dict[str, float]:
-        matched, predicted, true = (sum(record[field] for record in records) for field in range(3))
-        precision, recall, f1 = precision_recall_f1(matched, predicted, true)
+    def _tally(self, record: Matched) -> tuple[float, ...]:
+        return record
+
+    def _figures(self, totals: FloatArray) -> dict[str, FloatArray]:
+        matched, predicted, true = totals
+        precision, recall = ratios(matched, predicted, 0.0), ratios(matched, true, 0.0)
         return {
             "precision": precision,
             "recall": recall,
-            "point_F1": f1,
-            "TP": float(matched),
-            "FP": float(predicted - matched),
-            "FN": float(true - matched),
+            "point_F1": ratios(2.0 * precision * recall, precision + recall, 0.0),
+            "TP": matched,
+            "FP": predicted - matched,
+            "FN": true - matched,
         }
 
     def _value(self, record: Matched) -> float:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from visenv.errors import InvalidData
-from visenv.rewards.metrics.base import Metric, mean
-from visenv.rewards.metrics.regions import Region, measure_region
-from visenv.types import MaskTruth, Outcome
+from visenv.rewards.metrics.base import ratios
+from visenv.rewards.metrics.regions import Region, RegionMetric
+from visenv.types import FloatArray
 
 
-class PrecisionAt(Metric[Region]):
+class PrecisionAt(RegionMetric):
     """Pr@X: the share of targeted samples whose IoU is X or more.
 
     Samples on which nothing is to be found are left out, and counted in ``Pr_null``.
@@ -39,7 +39,7 @@ class PrecisionAt(Metric[Region]):
 
     higher_is_better = True
     bounds = (0.0, 1.0)
-    truths = (MaskTruth,)
+    counts = frozenset({"Pr_null"})
 
     def __init__(self, thresholds: Sequence[float] = (0.5, 0.6, 0.7, 0.8, 0.9)) -> None:
         super().__init__()
@@ -47,17 +47,19 @@ class PrecisionAt(Metric[Region]):
         if not self.thresholds or not all(0.0 < threshold <= 1.0 for threshold in self.thresholds):
             raise InvalidData(f"Expected argument `thresholds` to be numbers in (0, 1], but got {thresholds!r}.")
         self.name = f"Pr@{min(self.thresholds):g}"
-
-    def _measure(self, outcome: Outcome, truth: MaskTruth) -> Region:
-        return measure_region(outcome, truth)
+        self.width = 2 + len(self.thresholds)
 
     def _covers(self, figure: str, record: Region) -> bool:
         return not record.null
 
-    def _summarize(self, records: Sequence[Region]) -> dict[str, float]:
-        targeted = [record.iou for record in records if not record.null]
-        shares = {f"Pr@{threshold:g}": mean(iou >= threshold for iou in targeted) for threshold in self.thresholds}
-        return {**shares, "Pr_null": float(len(records) - len(targeted))}
+    def _tally(self, record: Region) -> tuple[float, ...]:
+        reached = [not record.null and record.iou >= threshold for threshold in self.thresholds]
+        return (record.null, not record.null, *reached)
+
+    def _figures(self, totals: FloatArray) -> dict[str, FloatArray]:
+        nulls, targets, *reached = totals
+        names = [f"Pr@{threshold:g}" for threshold in self.thresholds]
+        return {**{name: ratios(part, targets) for name, part in zip(names, reached, strict=True)}, "Pr_null": nulls}
 
     def _value(self, record: Region) -> float:
         return float("nan") if record.null else float(record.iou >= min(self.thresholds))

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from visenv.errors import InvalidData
 from visenv.masks import Masks
 from visenv.rewards.functional.regions import RATIO_TOLERANCE, as_region, fit_to_frame
+from visenv.rewards.metrics.base import SummedMetric
 from visenv.types import Detections, MaskTruth, Outcome
 
 
@@ -30,6 +31,16 @@ class Region(NamedTuple):
         if self.null:
             return float(self.says_none)
         return self.intersection / self.union
+
+
+class RegionMetric(SummedMetric[Region]):
+    """A metric of the united result and its target; several of them measure a sample once (``update_all``)."""
+
+    truths = (MaskTruth,)
+    shares_records = True
+
+    def _measure(self, outcome: Outcome, truth: MaskTruth) -> Region:
+        return measure_region(outcome, truth)
 
 
 def says_none(outcome: Outcome) -> bool:

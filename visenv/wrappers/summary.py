@@ -13,6 +13,7 @@ import numpy as np
 from visenv.env import VisionToolEnv
 from visenv.records import costs, tool_of
 from visenv.registration import Entry
+from visenv.rewards.metrics.base import update_all
 
 _TOTALS = ("turns", "tool_calls", "errors", "visual_tokens_shown", "visual_tokens_read", "visual_tokens_saved")
 
@@ -51,7 +52,7 @@ class RunSummary:
         for name in env.episode_metrics:
             if name not in scores.metrics:
                 scores.metrics[name] = Entry(name, name).load()()
-            scores.metrics[name].update(episode.outcome, episode.truth)
+        update_all([scores.metrics[name] for name in env.episode_metrics], episode.outcome, episode.truth)
         self._terminations[str(episode.outcome.termination)] += 1
         for key, value in costs(episode).items():
             self._totals[key] += value
@@ -65,7 +66,8 @@ class RunSummary:
 
         Returns:
             ``episodes``; ``metrics``, each headline beside ``…_n``, over how many samples, and ``…_failed``, how many
-            of them had no proper end; ``reward_mean`` and ``reward_std``; ``tasks``, all of these for each task, where
+            of them had no proper end; ``intervals``, the 95 % bootstrap interval of each of them, from the second
+            episode on; ``reward_mean`` and ``reward_std``; ``tasks``, all of these for each task, where
             there were several; ``terminations``, ``tools`` and ``faults``, by name; ``totals`` of turns, calls, errors
             and visual tokens. A metric is over the episodes of those tasks alone that it is reported for.
         """
@@ -91,11 +93,14 @@ def _figures(tasks: Iterable[_Scores]) -> dict[str, Any]:
                 merged[name] = Entry(name, name).load()()
             merged[name].merge(metric)
     metrics: dict[str, float] = {}
+    intervals: dict[str, list[float]] = {}
     for metric in merged.values():
         metrics |= metric.compute()
+        intervals |= {name: list(ends) for name, ends in metric.intervals().items()}
     return {
         "episodes": len(rewards),
         "metrics": {name: value for name, value in metrics.items() if not math.isnan(value)},
+        "intervals": intervals,
         "reward_mean": float(np.mean(rewards)) if rewards else None,
         "reward_std": float(np.std(rewards)) if rewards else None,
     }
