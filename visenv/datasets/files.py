@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -19,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from visenv.errors import DatasetError, InvalidData
 from visenv.images import ImageSource, fit_within, load_image
+from visenv.masks import Masks
 from visenv.types import BoolArray, FloatArray, Pixels, Sample
 
 logger = logging.getLogger(__name__)
@@ -26,7 +28,13 @@ logger = logging.getLogger(__name__)
 MAX_LONG_SIDE, MAX_SHORT_SIDE = 1920, 1080
 """The largest input of the published runs, in pixels; larger pictures are shrunk and their annotations with them."""
 
+MAX_ANNOTATION_BYTES = 64 * 2**20
+"""The largest annotation of one picture that is read, and the largest single value of a file that is read in parts."""
+MAX_FILE_BYTES = 2**30
+"""The largest file of annotations that is read at once."""
+
 _SUFFIXES = (".jpg", ".jpeg", ".png")
+_NEAREST = cv2.INTER_NEAREST_EXACT
 _MAX_COORDINATE = 1_000_000.0
 
 
@@ -74,16 +82,35 @@ def existing_folder(path: str | Path | None, name: str, layout: str) -> Path:
     return folder
 
 
-def read_json(path: Path) -> Any:
-    """A JSON file, UTF-8 (with or without a byte order mark) or, where it is not, Windows-1252.
+def read_bytes(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
+    """The bytes of a file, whose size is looked at before anything is read.
 
     Raises:
-        DatasetError: if it cannot be read, or is not JSON in either encoding.
+        DatasetError: if it cannot be read, or is larger than ``limit`` bytes.
     """
     try:
-        data = path.read_bytes()
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            # What has no size of its own (a pipe, a device) is read up to the limit and no further.
+            data = b"" if size > limit else file.read(limit + 1)
     except OSError as error:
         raise DatasetError(f"Cannot read {str(path)!r}: {error.strerror or error}.") from error
+    if max(size, len(data)) > limit:
+        raise DatasetError(f"Expected at most {limit} bytes in {str(path)!r}, but it has {max(size, len(data))}.")
+    return data
+
+
+def read_json(path: Path, limit: int = MAX_FILE_BYTES) -> Any:
+    """A JSON file, UTF-8 (with or without a byte order mark) or, where it is not, Windows-1252.
+
+    Args:
+        path: the file.
+        limit: the largest size that is read, in bytes.
+
+    Raises:
+        DatasetError: if it cannot be read, is too large, or is not JSON in either encoding.
+    """
+    data = read_bytes(path, limit)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -94,14 +121,19 @@ def read_json(path: Path) -> Any:
                 f"Expected UTF-8 or Windows-1252 in {str(path)!r}, but it is neither: {error}."
             ) from error
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        return json.loads(text, parse_constant=no_constant)
     except (ValueError, RecursionError) as error:
         raise DatasetError(
             f"Expected JSON in {str(path)!r}, but it is broken: {error or type(error).__name__}."
         ) from error
 
 
-def _no_constant(name: str) -> NoReturn:
+def no_constant(name: str) -> NoReturn:
+    """Refuse NaN and the infinities, which Python's JSON would let pass.
+
+    Raises:
+        ValueError: always.
+    """
     raise ValueError(f"{name} is no number in JSON")
 
 
@@ -174,11 +206,29 @@ class Picture:
         """Points of the file, (N, 2) xy, as points of the picture shown."""
         return np.asarray(points, dtype=np.float64) * (np.array(self.size) / np.array(self.original_size))
 
+    def scale_boxes(self, boxes: FloatArray, frame: tuple[int, int] | None = None) -> FloatArray:
+        """Boxes, (N, 4) xyxy, as boxes of the picture shown.
+
+        Args:
+            boxes: in pixels of ``frame``.
+            frame: (width, height) that they refer to; the file's if left out.
+        """
+        scale = np.array(self.size) / np.array(frame or self.original_size)
+        return np.asarray(boxes, dtype=np.float64) * np.tile(scale, 2)
+
+    def scale_masks(self, masks: Masks) -> Masks:
+        """Masks over the file, or over the same picture in another size, as masks over the picture shown."""
+        shown = self.pixels.shape[:2]
+        if masks.shape == shown:
+            return masks
+        frames = [cv2.resize(mask.to_dense()[0].view(np.uint8), self.size, interpolation=_NEAREST) for mask in masks]
+        return Masks.concatenate([Masks.from_dense(frame) for frame in frames], shown)
+
     def scale_mask(self, mask: NDArray[np.uint8]) -> BoolArray:
         """A mask over the file, (H, W), as one over the picture shown: nearest neighbour."""
         if self.size == self.original_size:
             return mask > 0
-        return np.asarray(cv2.resize(mask, self.size, interpolation=cv2.INTER_NEAREST_EXACT)) > 0
+        return np.asarray(cv2.resize(mask, self.size, interpolation=_NEAREST)) > 0
 
 
 def find_picture(folder: Path, stem: str) -> Path:
@@ -237,6 +287,11 @@ class FolderDataset(ABC):
     def size(self) -> int:
         """How many samples there are."""
         return len(self._keys)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many there are of what publications count: ``samples``, and where they differ ``pictures`` and such."""
+        return {"samples": len(self._keys)}
 
     @property
     def sample_ids(self) -> tuple[str, ...]:

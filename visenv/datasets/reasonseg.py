@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visenv.datasets.files import (
+    MAX_ANNOTATION_BYTES,
     FolderDataset,
     ImageResolver,
     Picture,
@@ -109,7 +110,7 @@ class ReasonSeg(FolderDataset):
     def _annotation(self, key: str) -> dict[str, Any]:
         path = resolve_inside(self._folder, f"{key}.json")
         where = f"{str(path)!r}"
-        annotation: dict[str, Any] = expect(read_json(path), dict, where)
+        annotation: dict[str, Any] = expect(read_json(path, MAX_ANNOTATION_BYTES), dict, where)
         texts = annotation.get("text")
         texts = [texts] if isinstance(texts, str) else expect(texts, list, f"'text' of {where}")
         if not texts or not all(is_query(text) for text in texts):
