@@ -17,6 +17,21 @@ ENVIRONMENTS = {
 }
 """Environment id to entry point."""
 
+SEGMENTATION = ("reasonseg", "grefseg", "refseg")
+FOLDERS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "reasonseg": ("reasonseg:make", "ReasonSeg from a folder", SEGMENTATION),
+    "refcoco": ("refcoco:make", "RefCOCO from a folder", SEGMENTATION),
+    "refcoco+": ("refcoco:make_plus", "RefCOCO+ from a folder", SEGMENTATION),
+    "refcocog": ("refcoco:make_g", "RefCOCOg from a folder", SEGMENTATION),
+    "grefcoco": ("grefcoco:make", "gRefCOCO from a folder", SEGMENTATION),
+    "coco": ("coco:make", "COCO instances from a folder", (*SEGMENTATION, "densedet")),
+    "rec8k": ("rec8k:make", "REC-8K from a folder", ("refcount",)),
+    "fsc147": ("fsc147:make", "FSC-147 from a folder", ("refcount",)),
+    "visdrone": ("visdrone:make", "VisDrone-DET from a folder", ("densedet",)),
+    "dense200": ("dense200:make", "Dense200 from a folder", ("densedet",)),
+    "cocojson": ("cocojson:make", "a COCO-style JSON of one's own", (*SEGMENTATION, "densedet")),
+}
+"""Data sets that are read from a path: entry point, summary, and the families of tasks that they have samples for."""
 
 PRESETS = {
     "sam2": "SAM 2.1 for points and boxes, the classical experts for the rest",
@@ -41,23 +56,15 @@ def register_all() -> None:
             )
         gym.register(id=name, entry_point=entry_point, vector_entry_point=entry_point.replace("Env", "VectorEnv"))
 
-    segmentation = ("reasonseg", "grefseg", "refseg")
     datasets.register("scenes", "visenv.datasets.scenes:make", summary="generated scenes, infinite for training")
     datasets.register(
         "photos",
         "visenv.datasets.photos:make",
         summary="annotated photographs that other packages ship",
-        families=(*segmentation, "refcount"),
+        families=(*SEGMENTATION, "refcount"),
     )
-    datasets.register(
-        "reasonseg",
-        "visenv.datasets.reasonseg:make",
-        summary="ReasonSeg from a folder: reasonseg:PATH",
-        families=segmentation,
-    )
-    datasets.register(
-        "rec8k", "visenv.datasets.rec8k:make", summary="REC-8K from a folder: rec8k:PATH", families=("refcount",)
-    )
+    for name, (entry_point, summary, families) in FOLDERS.items():
+        datasets.register(name, f"visenv.datasets.{entry_point}", summary=f"{summary}: {name}:PATH", families=families)
 
     experts.register("classical", "visenv.experts.classical:make", summary="computer vision on the CPU, no weights")
     experts.register(

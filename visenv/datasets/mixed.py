@@ -12,9 +12,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from visenv.datasets.base import FAMILIES, Dataset
-from visenv.datasets.making import make_dataset
+from visenv.datasets.making import find_entry, make_dataset
 from visenv.errors import DatasetError, InvalidData, UnknownName
-from visenv.registration import datasets
 from visenv.types import Sample
 
 Source: TypeAlias = "str | Dataset"
@@ -174,7 +173,7 @@ def mix(
         {'reasonseg': 0.75, 'refcount': 0.25}
     """
     if tasks is None:
-        tasks = datasets.entry(dataset.partition(":")[0]).options.get("families", FAMILIES)
+        tasks = find_entry(dataset)[0].options.get("families", FAMILIES)
     wanted = {task: _source_and_weight(task, part) for task, part in _by_task(tasks).items()}
     weights = {task: weight for task, (_, weight) in wanted.items() if weight is not None}
     if weights and len(weights) < len(wanted):
