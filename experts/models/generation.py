@@ -5,30 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import cv2
 import numpy as np
 
 from visenv.errors import InvalidData
-from visenv.experts.models.base import ModelExpert
-from visenv.experts.models.transformers_files import (
-    EXTRA,
-    find_model,
-    import_transformers,
-    load_model,
-    load_processor,
-    model_type,
-    processor_digest,
-    quiet,
-    version,
-)
+from visenv.experts.models.pairs import PairExpert
+from visenv.experts.models.transformers_files import quiet
 from visenv.types import Pixels
-
-if TYPE_CHECKING:
-    from torch import nn
 
 Chat: TypeAlias = Sequence["str | Pixels"]
 """One question: texts and images in the order in which the model gets them."""
@@ -36,7 +22,7 @@ Chat: TypeAlias = Sequence["str | Pixels"]
 MAX_PIXELS = 2048 * 32 * 32
 """The most pixels of an image that a model is shown; 2,048 visual tokens of Qwen3-VL, about 1920x1080."""
 _LEAST_SIDE, _LONGEST = 32, 20
-_THOUGHT = re.compile(r"\A.*</think>", re.DOTALL)
+_THOUGHT = re.compile(r"\A.*</think>|\A\s*<think>.*", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -91,7 +77,7 @@ def fit(pixels: Pixels, max_pixels: int = MAX_PIXELS) -> Fitted:
     return Fitted(np.asarray(small, np.uint8), (size[0] / width, size[1] / height))
 
 
-class ChatExpert(ModelExpert["tuple[Any, Any]"]):
+class ChatExpert(PairExpert):
     """What experts share that ask a vision-language model of transformers in words.
 
     Answers are decoded greedily, without the penalties that a model's own settings may ask for: the same request gives
@@ -112,7 +98,7 @@ class ChatExpert(ModelExpert["tuple[Any, Any]"]):
         InvalidData: if a value is out of range, or the chat template or the processor loses images.
     """
 
-    extra = EXTRA
+    auto_class = "AutoModelForImageTextToText"
     images_at_once: ClassVar[int] = 1
     """With how many images in a chat the processor must cope."""
 
@@ -131,65 +117,22 @@ class ChatExpert(ModelExpert["tuple[Any, Any]"]):
                 raise InvalidData(f"Expected {name} to be a whole number of at least {least}, but got {value!r}.")
         self.max_new_tokens, self.max_pixels = max_new_tokens, max_pixels
         self.template_keywords = dict(template_keywords or {})
-        self._processor: Any = None
         own = {"tokens": max_new_tokens, "pixels": max_pixels, "template": sorted(self.template_keywords.items())}
         super().__init__(model, settings=settings | own, **keywords)
-        check_sees_images(self.processor, self.images_at_once, self._where, self.template_keywords)
+        check_sees_images(self.processor, self.images_at_once, self.where, self.template_keywords)
 
     @property
     def processor(self) -> Any:
         """The model's processor: of its folder, or as it was given."""
-        if self._processor is None:
-            self._processor = self._given[1] if self._given is not None else load_processor(self._folder)
-            if self._processor.tokenizer.pad_token is None:
-                self._processor.tokenizer.pad_token = self._processor.tokenizer.eos_token
-        return self._processor
-
-    @property
-    def model_type(self) -> str:
-        """What ``config.json``, or the configuration of the model given, says the model is."""
-        if self._given is not None:
-            return str(getattr(self._given[0].config, "model_type", ""))
-        return model_type(self._folder)
-
-    @property
-    def _folder(self) -> Path:
-        assert self._source is not None
-        return self._source[0]
-
-    @property
-    def _where(self) -> str:
-        return str(self._folder) if self._given is None else f"the given {type(self._given[0]).__name__}"
-
-    def _find(self, source: str | Path) -> tuple[Path, ...]:
-        import_transformers()
-        return (find_model(source),)
-
-    def _load(self, source: tuple[Path, ...]) -> tuple[Any, Any]:
-        transformers = import_transformers()
-        model = load_model(transformers.AutoModelForImageTextToText, source[0], self.placement.dtype)
-        return model, self.processor
-
-    def _modules(self, model: Any) -> list[nn.Module]:
-        from torch import nn
-
-        pair = isinstance(model, tuple) and len(model) == 2 and hasattr(model[1], "tokenizer")
-        return [model[0]] if pair and isinstance(model[0], nn.Module) else []
-
-    def load(self) -> tuple[Any, Any]:
-        """The model on its device and its processor; read now if they were not yet."""
-        if self._loaded is None and self._given is not None:
-            # Buffers stay as exact as they are: with the angles of positions in bf16, long texts fall apart.
-            for parameter in self._given[0].parameters():
-                parameter.data = parameter.data.to(self.placement.dtype)
-        return super().load()
-
-    def _version(self) -> str:
-        return version() + (processor_digest(self._given[1]) if self._given is not None else "")
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()
-        return state | ({"_processor": None} if self._given is None else {})
+        made = super().processor
+        tokenizer = getattr(made, "tokenizer", None)
+        if tokenizer is None:
+            raise InvalidData(
+                f"Expected a processor of images and texts for {self.where}, but got a {type(made).__name__}."
+            )
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        return made
 
     def ask(self, loaded: tuple[Any, Any], chats: Sequence[Chat]) -> list[Reply]:
         """Put questions to the model, all in one batch.
