@@ -23,7 +23,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from visenv.env import VisionToolEnv
+from visenv.adapters.making import make_env
 from visenv.errors import EpisodeOver, InvalidData, MissingDependency
 from visenv.observation import Observation
 from visenv.spaces import PHRASE_TOKENS, VOCABULARY, token_ids
@@ -63,10 +63,7 @@ class ActorVerifierEnv(ParallelEnv[str, Observation, Any]):
     """
 
     def __init__(self, env_id: str, **keywords: Any) -> None:
-        made = gym.make(env_id, disable_env_checker=True, **{"action_mode": "discrete", **keywords}).unwrapped
-        if not isinstance(made, VisionToolEnv):
-            raise InvalidData(f"Expected an environment of visenv, but {env_id!r} is none.")
-        self.env = made
+        self.env = made = make_env(env_id, {"action_mode": "discrete", **keywords})
         self.metadata = {**made.metadata, "name": env_id.replace("/", "_"), "is_parallelizable": True}
         self.render_mode = made.render_mode
         self.possible_agents = [ACTOR, VERIFIER]

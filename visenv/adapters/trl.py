@@ -29,10 +29,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import gymnasium as gym
-
-import visenv
 from visenv.adapters.blocks import with_pillow
+from visenv.adapters.making import make_env
 from visenv.env import VisionToolEnv
 from visenv.errors import InvalidData, MissingDependency
 from visenv.protocol.schema import ANSWER_TOOL
@@ -65,11 +63,11 @@ class Shared:
     def make(self) -> VisionToolEnv:
         """One more environment."""
         if self._first is None:
-            self._first = _make(self.env_id, self.keywords)
+            self._first = make_env(self.env_id, self.keywords)
             return self._first
         first = self._first
         shared = {"dataset": first.dataset, "experts": first.pool.experts, "expert_workers": 0, "expert_timeout": None}
-        env = _make(self.env_id, {**self.keywords, **shared})
+        env = make_env(self.env_id, {**self.keywords, **shared})
         env.pool = first.pool
         return env
 
@@ -212,7 +210,7 @@ def to_hf_dataset(env_id: str, *, size: int | None = None, **keywords: Any) -> D
         from datasets import Dataset
     except ImportError as error:
         raise MissingDependency('to_hf_dataset needs datasets: pip install "visenv[trl]".') from error
-    env = _make(env_id, {"obs": "features", **keywords})
+    env = make_env(env_id, {"obs": "features", **keywords})
     whole = env.dataset.size
     if size is None and whole is None:
         raise InvalidData(f"Expected a size, since the split {env.dataset.split!r} of {env.dataset.name} never ends.")
@@ -226,10 +224,3 @@ def to_hf_dataset(env_id: str, *, size: int | None = None, **keywords: Any) -> D
     assert count is not None
     identifiers = [env.dataset.get(index).sample_id for index in range(count)]
     return Dataset.from_dict({"prompt": [prompt] * count, "sample_id": identifiers})
-
-
-def _make(env_id: str, keywords: Mapping[str, Any]) -> VisionToolEnv:
-    env = gym.make(env_id, disable_env_checker=True, **keywords).unwrapped
-    if not isinstance(env, VisionToolEnv):
-        raise InvalidData(f"Expected an environment of visenv {visenv.__version__}, but {env_id!r} is none.")
-    return env
