@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from visenv.masks import Masks
 from visenv.types import BoolArray
 
+_AT_ONCE = 2**16
+"""Pixels that are made at a time: as many as a processor keeps close by."""
+
 _BLOCK = 2**18
 """Pixels of an enlarged map that are made at once: what fits into a processor's cache is made several times faster."""
 
