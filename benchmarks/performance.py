@@ -26,6 +26,7 @@ TITLES = {
     "merge": "Merging",
     "experts": "Classical experts",
     "scenes": "Generated scenes",
+    "sam2": "SAM 2",
 }
 
 HEAD = """# How fast is it?

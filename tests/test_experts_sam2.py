@@ -124,7 +124,7 @@ def predicted(predictor, prompt):
     if prompt.mask is not None:
         size = prompt.mask.shape[::-1]
         keywords["mask_input"] = square_prompt(prompt, size, SIDE, SIDE // 4).mask[None]
-    return predictor.predict(box=prompt.box, multimask_output=True, return_logits=True, **keywords)
+    return predictor.predict(box=prompt.located.box, multimask_output=True, return_logits=True, **keywords)
 
 
 @pytest.mark.parametrize("size", [(80, 48), (75, 500), (128, 128), (300, 50)])

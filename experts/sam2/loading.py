@@ -154,11 +154,15 @@ def published_config(weights: Mapping[str, Any]) -> Path:
     return find_config(f"sam{version}_hiera_{size}")
 
 
-def build(config: Path) -> Any:
+def build(config: Path, **changes: Any) -> Any:
     """A network with random weights from a configuration of the package's; to be called inside ``importing_sam2``.
 
     The package builds it with hydra, whose settings are the whole process's. This reads the same files, and makes
     nothing but networks of the package: a configuration is data.
+
+    Args:
+        config: a YAML file.
+        **changes: of what it says of the model as a whole: ``image_size``.
 
     Raises:
         InvalidData: if it is no such configuration.
@@ -178,7 +182,7 @@ def build(config: Path) -> Any:
     if not isinstance(node, dict) or "_target_" not in node:
         raise InvalidData(f"Expected a mapping with a 'model' in {config}, as in the configurations of SAM 2.")
     # The one for videos is a SAM2Base that keeps track of more.
-    return _made({**node, "_target_": "sam2.modeling.sam2_base.SAM2Base"}, config)
+    return _made({**node, **changes, "_target_": "sam2.modeling.sam2_base.SAM2Base"}, config)
 
 
 def _made(node: Any, config: Path) -> Any:

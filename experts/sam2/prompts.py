@@ -34,7 +34,8 @@ class SquarePrompt:
 def square_prompt(prompt: Prompt, size: tuple[int, int], side: int, mask_side: int) -> SquarePrompt | None:
     """Carry a prompt into the square that an image is stretched to.
 
-    What is not finite is left out, and what lies outside of the image counts as its nearest edge.
+    What is not finite is left out, and what lies outside of the image counts as its nearest edge. A mask alone comes
+    with its box: SAM was trained on masks beside the points or the box that they came from.
 
     Args:
         prompt: in pixels of an image.
@@ -50,8 +51,8 @@ def square_prompt(prompt: Prompt, size: tuple[int, int], side: int, mask_side: i
         InvalidData: if a mask is not one mask over the image, or points and labels disagree in number.
     """
     points, labels = _points(prompt, size)
-    corners = _corners(prompt, size)
     mask = None if prompt.mask is None else _mask_logits(prompt.mask, size, mask_side)
+    corners = _corners(prompt.located, size)
     if corners is None and mask is None and not (labels == FOREGROUND).any():
         return None
     if corners is not None:
