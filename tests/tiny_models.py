@@ -25,11 +25,15 @@ def view(width=40, height=30, seed=0):
 
 
 def bert_tokenizer(max_length=256):
-    """As Grounding DINO has: word pieces, lower case."""
+    """As Grounding DINO has: word pieces, lower case, and the marks where BERT has them: models know their numbers."""
     from transformers import BertTokenizer
 
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *LETTERS, *("##" + letter for letter in LETTERS), *WORDS]
-    vocab = {piece: index for index, piece in enumerate(dict.fromkeys(pieces))}
+    marks = {"[PAD]": 0, "[UNK]": 100, "[CLS]": 101, "[SEP]": 102, "[MASK]": 103, ".": 1012, "?": 1029}
+    pieces = iter(dict.fromkeys([*WORDS, *LETTERS, *("##" + letter for letter in LETTERS)]) - marks.keys())
+    taken = {number: mark for mark, number in marks.items()}
+    vocab = {}
+    for number in range(1030):
+        vocab[taken.get(number) or next(pieces, None) or f"[unused{number}]"] = number
     return BertTokenizer(vocab=vocab, do_lower_case=True, model_max_length=max_length)
 
 
@@ -44,7 +48,7 @@ def clip_tokenizer(max_length=16):
     )
 
 
-def bart_tokenizer(added=(), max_length=64):
+def bart_tokenizer(added=(), max_length=64, **special):
     """As BART and Florence-2 have: byte pairs that begin with a blank."""
     from transformers import BartTokenizer
 
@@ -54,6 +58,7 @@ def bart_tokenizer(added=(), max_length=64):
         vocab={piece: index for index, piece in enumerate(dict.fromkeys(vocab))},
         merges=merges,
         model_max_length=max_length,
+        extra_special_tokens=special,
     )
     made.add_tokens(list(added))
     return made
@@ -184,3 +189,108 @@ def sam3(folder, side=112):
     images, frames = Sam3ImageProcessor(size=size), Sam2VideoVideoProcessor(size=size)
     Sam3VideoProcessor(images, frames, tokenizer).save_pretrained(folder)
     return folder
+
+
+def grounding_dino(folder, kind="grounding-dino", shortest=64, longest=96):
+    """A Grounding DINO, or one of OpenMMLab, with a Swin of 8 channels and 12 queries."""
+    import transformers
+
+    tokenizer = bert_tokenizer()
+    mm = kind.startswith("mm")
+    config_class = transformers.MMGroundingDinoConfig if mm else transformers.GroundingDinoConfig
+    model_class = transformers.MMGroundingDinoForObjectDetection if mm else transformers.GroundingDinoForObjectDetection
+    config = config_class(
+        backbone_config={
+            "model_type": "swin",
+            "image_size": 64,
+            "embed_dim": 8,
+            "depths": [1, 1, 1, 1],
+            "num_heads": [1, 1, 2, 2],
+            "window_size": 4,
+            "out_indices": [2, 3, 4],
+        },
+        text_config={
+            "model_type": "bert",
+            "vocab_size": len(tokenizer),
+            "hidden_size": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "intermediate_size": 16,
+        },
+        num_queries=12,
+        d_model=64,
+        encoder_layers=1,
+        encoder_ffn_dim=32,
+        encoder_attention_heads=2,
+        decoder_layers=2,
+        decoder_ffn_dim=32,
+        decoder_attention_heads=2,
+        encoder_n_points=2,
+        decoder_n_points=2,
+    )
+    seeded(lambda: model_class(config)).save_pretrained(folder)
+    images = transformers.GroundingDinoImageProcessor(size={"shortest_edge": shortest, "longest_edge": longest})
+    transformers.GroundingDinoProcessor(images, tokenizer).save_pretrained(folder)
+    return folder
+
+
+def florence2(folder, side=32):
+    """A Florence-2 with four tokens an image, which can write all places and no more than 40 tokens."""
+    import transformers
+    from transformers import Florence2Config, Florence2ForConditionalGeneration, Florence2Processor
+
+    places = [f"<loc_{number}>" for number in range(1000)]
+    marks = ["<od>", "</od>", "<ocr>", "</ocr>", "<cap>", "</cap>", "<poly>", "</poly>", "<sep>", "<grounding>"]
+    tokenizer = bart_tokenizer([*marks, *places], 1024, image_token="<image>")
+    language = {
+        "model_type": "bart",
+        "vocab_size": len(tokenizer),
+        "d_model": 16,
+        "encoder_layers": 1,
+        "decoder_layers": 1,
+        "encoder_attention_heads": 2,
+        "decoder_attention_heads": 2,
+        "encoder_ffn_dim": 16,
+        "decoder_ffn_dim": 16,
+        "max_position_embeddings": 220,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        "decoder_start_token_id": tokenizer.eos_token_id,
+        "forced_eos_token_id": tokenizer.eos_token_id,
+        "init_std": 0.7,
+    }
+    vision = {
+        "embed_dim": [8, 8, 8, 8],
+        "num_heads": [1, 1, 1, 1],
+        "num_groups": [1, 1, 1, 1],
+        "depths": [1, 1, 1, 1],
+        "window_size": 2,
+        "projection_dim": 16,
+    }
+    config = Florence2Config(
+        text_config=language, vision_config=vision, image_token_id=tokenizer.convert_tokens_to_ids("<image>")
+    )
+    model = seeded(lambda: Florence2ForConditionalGeneration(config))
+    model.save_pretrained(folder)
+    images = transformers.CLIPImageProcessor(
+        size={"height": side, "width": side},
+        do_center_crop=False,
+        image_seq_length=2,
+        crop_size={"height": side, "width": side},
+    )
+    Florence2Processor(images, tokenizer, post_processor_config=FLORENCE_PARSING).save_pretrained(folder)
+    return folder
+
+
+FLORENCE_PARSING = {
+    "ocr": {"PATTERN": None, "AREA_THRESHOLD": 0.0},
+    "phrase_grounding": {"banned_grounding_tokens": ["the image"]},
+    "pure_text": {},
+    "description_with_bboxes": {},
+    "description_with_polygons": {},
+    "polygons": {},
+    "bboxes": {},
+    "description_with_bboxes_or_polygons": {},
+}
+"""The kinds of answers that Florence-2's processor can read, as the published one lists them."""
