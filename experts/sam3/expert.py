@@ -212,12 +212,20 @@ class Sam3Expert(ModelExpert[Sam3Parts]):
     # --- phrases ------------------------------------------------------------------------------------------------------
 
     def _ground(self, model: Sam3Parts, requests: Sequence[GroundPhrase]) -> list[Detections]:
-        seen = self._seen(model, model.detector, [request.view for request in requests])
-        words = self._read(model, [request.phrase for request in requests])
+        # An empty phrase names nothing: nothing is found.
+        named = [request for request in requests if request.phrase.strip()]
+        seen = self._seen(model, model.detector, [request.view for request in named])
+        words = self._read(model, [request.phrase for request in named])
         made: list[Detections] = []
-        for start in range(0, len(requests), self.max_batch):
-            made += self._detect(model, requests[start : start + self.max_batch], seen, words)
-        return made
+        for start in range(0, len(named), self.max_batch):
+            made += self._detect(model, named[start : start + self.max_batch], seen, words)
+        found = iter(made)
+        return [
+            next(found)
+            if request.phrase.strip()
+            else Detections(np.zeros((0, 4)), Masks.empty(request.view.size[::-1]))
+            for request in requests
+        ]
 
     def _read(self, model: Sam3Parts, phrases: Sequence[str]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
         """What the text encoder makes of phrases, (1, tokens, channels) each, and which tokens are not padding."""
