@@ -150,7 +150,7 @@ class GroundingExpert(ModelExpert[GroundingModel]):
         if self._finder is Florence2Finder and "auto_map" in read_json(folder / "config.json"):
             raise InvalidData(
                 f"Expected Florence-2 in the layout of transformers, but {folder} holds the one that brings code of "
-                "its own. Fetch the same weights in the other: hf download florence-community/Florence-2-large-ft"
+                "its own. Fetch the same weights in the other: hf download florence-community/Florence-2-large"
             )
         return (folder,)
 
@@ -233,7 +233,7 @@ class GroundingExpert(ModelExpert[GroundingModel]):
 def _tidied(found: Found, size: tuple[int, int], nms_threshold: float) -> Found:
     """Boxes inside the image, with an area, without near duplicates, the best first."""
     import torch
-    from torchvision.ops import nms  # type: ignore[import-untyped]
+    from torchvision.ops import nms
 
     boxes = np.clip(found.boxes, 0, np.array([*size, *size], np.float64))
     inside = np.flatnonzero(np.isfinite(boxes).all(axis=1) & (boxes[:, :2] < boxes[:, 2:]).all(axis=1))
