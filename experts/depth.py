@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from inspect import signature
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -15,9 +15,16 @@ from visenv.experts.models.pairs import PairExpert
 from visenv.experts.models.transformers_files import channels_first, read_json
 from visenv.types import FloatArray, Pixels
 
+if TYPE_CHECKING:
+    import torch
+
 OUTPUTS = ("auto", "nearness", "distance")
+_INVERTED_LATER = ("depth_pro",)
+"""Those whose processor itself turns what the network writes into distances, while it enlarges it."""
 _NEARNESS, _DISTANCE = ("depth_anything", "dpt"), ("depth_pro", "glpn", "zoedepth")
-_LONGEST = 4
+_LEAST_SIDE, _LARGEST_SIDE, _LONGEST = 32, 2048, 4
+_FLAT = 1e-4
+"""A map whose values differ by no more than this share of the greatest is the same everywhere: the rest is rounding."""
 
 
 class DepthExpert(PairExpert):
@@ -94,16 +101,16 @@ class DepthExpert(PairExpert):
         import torch
 
         network, processor = model
-        images = []
+        given = []
         for request in requests:
             if not isinstance(request, EstimateDepth):
                 raise not_answered(self.name, request)
-            images.append(_padded(request.view.pixels))
+            given.append(_fitted(request.view.pixels))
         inputs = [
             processor(images=[channels_first(image)], input_data_format="channels_first", return_tensors="pt")[
                 "pixel_values"
             ]
-            for image in images
+            for image, _ in given
         ]
         groups: dict[tuple[int, ...], list[int]] = {}
         for place, values in enumerate(inputs):
@@ -115,42 +122,63 @@ class DepthExpert(PairExpert):
             for name, value in outputs.items():
                 if isinstance(value, torch.Tensor) and value.is_floating_point():
                     outputs[name] = value.float()
-            for place, values in zip(places, _resized(processor, outputs, [images[p] for p in places]), strict=True):
+            before = self.output == "distance" and self.model_type not in _INVERTED_LATER
+            if before:
+                outputs["predicted_depth"] = _inverse(outputs["predicted_depth"])
+            for place, values in zip(places, _resized(processor, outputs, [given[p] for p in places]), strict=True):
                 height, width = requests[place].view.pixels.shape[:2]
-                answers[place] = Depth(_nearness(values[:height, :width], self.output == "distance"))
+                values = _inverse(values) if self.output == "distance" and not before else values
+                answers[place] = Depth(_nearness(values[:height, :width].cpu().numpy()))
         return [answers[place] for place in range(len(requests))]
 
 
-def _padded(pixels: Pixels) -> Pixels:
-    """An image that is at most four times as long as wide: processors make slivers empty or huge."""
+def _fitted(pixels: Pixels) -> tuple[Pixels, tuple[int, int]]:
+    """An image as any processor can take it, and the (height, width) to which what is said of it is brought.
+
+    It is no larger than 2,048 pixels a side, and padded on the right or below to at least 32 and at most four times as
+    long as wide: some processors keep the size of what they get, and all make slivers empty or huge.
+    """
     height, width = pixels.shape[:2]
-    least = -(-max(height, width) // _LONGEST)
+    least = max(_LEAST_SIDE, -(-max(height, width) // _LONGEST))
     below, right = max(0, least - height), max(0, least - width)
-    if not (below or right):
-        return pixels
-    return np.asarray(cv2.copyMakeBorder(pixels, 0, below, 0, right, cv2.BORDER_REPLICATE), np.uint8)
+    size = (height + below, width + right)
+    factor = min(1.0, _LARGEST_SIDE / max(size))
+    if factor < 1:
+        small = (max(1, round(width * factor)), max(1, round(height * factor)))
+        pixels = np.asarray(cv2.resize(pixels, small, interpolation=cv2.INTER_AREA), np.uint8)
+        below, right = round(size[0] * factor) - small[1], round(size[1] * factor) - small[0]
+    if below or right:
+        pixels = np.asarray(cv2.copyMakeBorder(pixels, 0, below, 0, right, cv2.BORDER_REPLICATE), np.uint8)
+    return pixels, size
 
 
-def _resized(processor: Any, outputs: Any, images: Sequence[Pixels]) -> list[FloatArray]:
-    """What the network wrote, each at the size of its image."""
-    sizes = [(image.shape[0], image.shape[1]) for image in images]
+def _resized(processor: Any, outputs: Any, given: Sequence[tuple[Pixels, tuple[int, int]]]) -> list[torch.Tensor]:
+    """What the network wrote, each at the size that belongs to its image."""
+    sizes = [size for _, size in given]
     keywords: dict[str, Any] = {"target_sizes": sizes}
     if "source_sizes" in signature(processor.post_process_depth_estimation).parameters:
-        keywords["source_sizes"] = sizes
+        keywords["source_sizes"] = [(image.shape[0], image.shape[1]) for image, _ in given]
     found = processor.post_process_depth_estimation(outputs, **keywords)
-    return [each["predicted_depth"].cpu().numpy().reshape(size) for each, size in zip(found, sizes, strict=True)]
+    return [each["predicted_depth"].reshape(size) for each, size in zip(found, sizes, strict=True)]
 
 
-def _nearness(values: FloatArray, distance: bool) -> FloatArray:
-    """(H, W) float32 from 0 to 1, from inverse distances or from distances."""
+def _inverse(distances: torch.Tensor) -> torch.Tensor:
+    """Inverse distances, of one image or of several.
+
+    They are taken before a map is enlarged, since cubic interpolation overshoots, and beside something far what is near
+    would be at no distance at all, or a negative one. What is nearer than a thousandth of the farthest counts as that
+    near: it is an artefact, and would leave no range to all else.
+    """
+    known = distances.where(distances.isfinite(), 0)
+    return 1 / distances.clamp(min=(known.amax(dim=(-2, -1), keepdim=True) * 1e-3).clamp(min=1e-6))
+
+
+def _nearness(values: FloatArray) -> FloatArray:
+    """(H, W) float32 from 0 to 1, from inverse distances."""
     known = np.isfinite(values)
     if not known.any():
         return np.zeros(values.shape, np.float32)
-    values = np.where(known, values, 0).astype(np.float32)
-    if distance:
-        # What is nearer than a thousandth of the farthest is an artefact, and would leave no range to all else.
-        values = 1 / np.maximum(values, max(float(values.max()) * 1e-3, 1e-6))
     low, high = float(values[known].min()), float(values[known].max())
-    if not high - low > 1e-6 * max(abs(low), abs(high)):
+    if not high - low > _FLAT * max(abs(low), abs(high)):
         return np.zeros(values.shape, np.float32)
     return np.where(known, np.clip((values - low) / (high - low), 0, 1), 0).astype(np.float32)

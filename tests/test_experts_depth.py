@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_models import view
-from tiny_pairs import depth_anything, dpt
+from tiny_pairs import depth_anything, dpt, glpn, zoedepth
 
 from visenv.capabilities import Embed, EstimateDepth, View
 from visenv.errors import InvalidData, MissingWeights
@@ -33,6 +33,8 @@ def folders(tmp_path_factory):
         "depth_anything": depth_anything(tmp_path_factory.mktemp("relative")),
         "metric": depth_anything(tmp_path_factory.mktemp("metric"), depth_estimation_type="metric", max_depth=20),
         "dpt": dpt(tmp_path_factory.mktemp("dpt")),
+        "glpn": glpn(tmp_path_factory.mktemp("glpn")),
+        "zoedepth": zoedepth(tmp_path_factory.mktemp("zoedepth")),
     }
 
 
@@ -68,7 +70,7 @@ def nearness(expert, asked_view):
     return found.nearness
 
 
-@pytest.mark.parametrize("name", ["depth_anything", "metric", "dpt"])
+@pytest.mark.parametrize("name", ["depth_anything", "metric", "dpt", "glpn", "zoedepth"])
 def test_a_batch_is_as_many_of_one_at_every_size(experts, name):
     requests = [EstimateDepth(view(*shape, seed=seed)) for seed, shape in enumerate(SHAPES)]
     together = ExpertPool({"EstimateDepth": experts[name]}).answer(requests)
@@ -76,8 +78,14 @@ def test_a_batch_is_as_many_of_one_at_every_size(experts, name):
         check_result(request, found)
         assert np.abs(found.nearness - nearness(experts[name], request.view)).max() < 1e-4
         assert found.nearness.dtype == np.float32
-    assert together[2].nearness.max() == 1
-    assert together[2].nearness.min() == 0
+    assert np.ptp(together[2].nearness) in (0, 1)
+    assert [expert.output for expert in experts.values()] == [
+        "nearness",
+        "distance",
+        "nearness",
+        "distance",
+        "distance",
+    ]
 
 
 def ramp(count, channels, height, width):
@@ -146,6 +154,27 @@ def test_a_large_image_is_seen_small_and_answered_at_its_own_size(experts, monke
     assert found[2000, 3840] == pytest.approx(0.5, abs=0.01)
 
 
+def test_the_padding_of_a_processor_and_of_slivers_is_taken_off(experts, monkeypatch):
+    def framed(count, channels, height, width):
+        """Near on the left of the image, farther on its right, farthest in the padding: a sixth on each side."""
+        values = torch.full((count, height, width), 9.0)
+        values[:, :, width // 6 : width // 2] = 1.0
+        values[:, :, width // 2 : width * 5 // 6] = 4.0
+        return values
+
+    planted(monkeypatch, experts["zoedepth"], framed)
+    found = nearness(experts["zoedepth"], image(64, 64))
+    assert found.shape == (64, 64)
+    assert (found[:, 6:26] > 0.4).all()
+    assert (found[:, 38:58] < 0.3).all()
+
+
+def test_models_that_keep_the_size_of_images_get_no_huge_ones(experts, monkeypatch):
+    asked = planted(monkeypatch, experts["glpn"], ramp)
+    assert nearness(experts["glpn"], image(7680, 4320)).shape == (4320, 7680)
+    assert max(asked[0]) <= 2048
+
+
 def test_slivers_stay_bounded(experts, monkeypatch):
     asked = planted(monkeypatch, experts["depth_anything"], ramp)
     for size in ((8000, 1), (1, 8000), (8000, 7)):
@@ -191,3 +220,28 @@ def test_missing_and_wrong_files_are_said_at_once(folders, tmp_path):
         DepthExpert(copy)
     with pytest.raises(InvalidData, match="depth does not answer Embed"):
         DepthExpert(folders["dpt"], device="cpu").run([Embed(view())])
+
+
+def test_a_processor_that_makes_distances_itself_is_known():
+    """Depth Pro's network writes inverse distances, and its processor turns them over."""
+    from transformers import DepthProConfig, DepthProImageProcessor
+    from transformers.models.depth_pro.modeling_depth_pro import DepthProDepthEstimatorOutput
+
+    class Planted(torch.nn.Module):
+        config = DepthProConfig()
+
+        def forward(self, pixel_values):
+            depth = ramp(*pixel_values.shape)
+            return DepthProDepthEstimatorOutput(predicted_depth=depth, field_of_view=torch.full((len(depth),), 60.0))
+
+    expert = DepthExpert((Planted(), DepthProImageProcessor(size={"height": 32, "width": 32})), device="cpu")
+    found = nearness(expert, image(64, 64))
+    assert expert.output == "distance"
+    assert found[30, 1] < 0.1 < found[30, 32] < 0.9 < found[30, 62]
+
+
+def test_a_preset_names_it(folders, tmp_path):
+    from visenv.experts.presets import load_preset
+
+    (expert,) = load_preset({"experts": [{"expert": "depth", "model": str(folders["dpt"]), "device": "cpu"}]}).make()
+    assert isinstance(expert, DepthExpert)

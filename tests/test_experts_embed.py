@@ -157,3 +157,10 @@ def test_missing_and_wrong_files_are_said_at_once(folders, tmp_path):
         EmbedExpert(folders["clip"], device="cpu").run([ReadText(view())])
     with pytest.raises(InvalidData, match="a built model of embed"):
         EmbedExpert(EmbedExpert(folders["clip"], device="cpu").load()[0])
+
+
+def test_a_preset_names_it(folders):
+    from visenv.experts.presets import load_preset
+
+    (expert,) = load_preset({"experts": [{"expert": "embed", "model": str(folders["clip"]), "device": "cpu"}]}).make()
+    assert isinstance(expert, EmbedExpert)

@@ -260,3 +260,11 @@ def test_words_of_a_slanted_line_stay_together():
     line = [[0, 10, 40, 30], [50, 6, 90, 26], [100, 2, 140, 22]]
     under = [[0, 40, 60, 60]]
     assert reading_order(np.array(under + line[::-1])) == [3, 2, 1, 0]
+
+
+def test_a_preset_names_it():
+    from visenv.experts.presets import load_preset
+
+    preset = load_preset({"experts": [{"expert": "ocr", "score_threshold": 0.7}]}).using(device="cuda")
+    (expert,) = preset.make()
+    assert (type(expert), expert.score_threshold) == (OcrExpert, 0.7)

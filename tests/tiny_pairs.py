@@ -52,6 +52,51 @@ def dpt(folder):
     return folder
 
 
+def glpn(folder):
+    """A GLPN of four stages, which writes distances at about the size of the image."""
+    from transformers import GLPNConfig, GLPNForDepthEstimation, GLPNImageProcessor
+
+    config = GLPNConfig(
+        depths=[1, 1, 1, 1],
+        hidden_sizes=[8, 8, 16, 16],
+        num_attention_heads=[1, 1, 2, 2],
+        decoder_hidden_size=8,
+        mlp_ratios=[2, 2, 2, 2],
+    )
+    seeded(lambda: GLPNForDepthEstimation(config)).save_pretrained(folder)
+    GLPNImageProcessor().save_pretrained(folder)
+    return folder
+
+
+def zoedepth(folder):
+    """A ZoeDepth of four layers, whose processor pads images and takes the padding off again."""
+    from transformers import BeitConfig, ZoeDepthConfig, ZoeDepthForDepthEstimation, ZoeDepthImageProcessor
+
+    backbone = BeitConfig(
+        **{**LAYERS, "num_hidden_layers": 4},
+        image_size=32,
+        patch_size=8,
+        use_relative_position_bias=True,
+        out_features=["stage1", "stage2", "stage3", "stage4"],
+        reshape_hidden_states=False,
+    )
+    config = ZoeDepthConfig(
+        backbone_config=backbone,
+        backbone_hidden_size=16,
+        neck_hidden_sizes=[4, 8, 8, 8],
+        reassemble_factors=[4, 2, 1, 0.5],
+        fusion_hidden_size=8,
+        bottleneck_features=8,
+        num_relative_features=8,
+        bin_embedding_dim=8,
+        bin_configurations=[{"n_bins": 8, "min_depth": 0.001, "max_depth": 10.0, "name": "nyu"}],
+        num_attractors=[4, 2, 2, 1],
+    )
+    seeded(lambda: ZoeDepthForDepthEstimation(config)).save_pretrained(folder)
+    ZoeDepthImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
+
+
 def clip(folder, tokens=16):
     """A CLIP of two layers, saved with its processor."""
     from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor

@@ -180,6 +180,67 @@ def molmo2(folder):
     return _saved(model, processor, tokenizer, folder)
 
 
+def llava(folder):
+    """A LLaVA of two layers over a CLIP of two, saved with its processor."""
+    from transformers import (
+        CLIPImageProcessor,
+        CLIPVisionConfig,
+        LlamaConfig,
+        LlavaConfig,
+        LlavaForConditionalGeneration,
+        LlavaProcessor,
+    )
+
+    tokenizer = byte_tokenizer((*QWEN_TOKENS[:3], "<image>"))
+    vision = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = LlavaConfig(
+        text_config=LlamaConfig(**TEXT, vocab_size=len(tokenizer)),
+        vision_config=CLIPVisionConfig(**vision, image_size=32, patch_size=8),
+        image_token_index=tokenizer.get_vocab()["<image>"],
+        image_seq_length=16,
+    )
+    model = seeded(lambda: LlavaForConditionalGeneration(config))
+    processor = LlavaProcessor(
+        image_processor=CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}),
+        tokenizer=tokenizer,
+        patch_size=8,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=QWEN_TEMPLATE.replace("<|vision_start|><|image_pad|><|vision_end|>", "<image>"),
+    )
+    return _saved(model, processor, tokenizer, folder)
+
+
+def gemma3(folder):
+    """A Gemma 3 of two layers, whose template marks images otherwise than its tokens do."""
+    from transformers import Gemma3Config, Gemma3ForConditionalGeneration, Gemma3ImageProcessor, Gemma3Processor
+
+    special = {
+        "image_token": "<image_soft_token>",
+        "boi_token": "<start_of_image>",
+        "eoi_token": "<end_of_image>",
+    }
+    tokenizer = byte_tokenizer((*QWEN_TOKENS[:3], *special.values()), extra_special_tokens=special)
+    known = tokenizer.get_vocab()
+    vision = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = Gemma3Config(
+        text_config={**TEXT, "vocab_size": len(tokenizer), "sliding_window": 64},
+        vision_config={**vision, "image_size": 32, "patch_size": 8},
+        mm_tokens_per_image=4,
+        image_token_index=known["<image_soft_token>"],
+        boi_token_index=known["<start_of_image>"],
+        eoi_token_index=known["<end_of_image>"],
+    )
+    model = seeded(lambda: Gemma3ForConditionalGeneration(config))
+    processor = Gemma3Processor(
+        image_processor=Gemma3ImageProcessor(size={"height": 32, "width": 32}),
+        tokenizer=tokenizer,
+        image_seq_length=4,
+        chat_template=QWEN_TEMPLATE.replace("<|vision_start|><|image_pad|><|vision_end|>", "<start_of_image>"),
+    )
+    return _saved(model, processor, tokenizer, folder)
+
+
 def _ids(tokenizer):
     known = tokenizer.get_vocab()
     return {
