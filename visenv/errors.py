@@ -57,6 +57,10 @@ class ExpertError(VisenvError):
         self.message = message
 
 
+class EndpointError(VisenvError, RuntimeError):
+    """A chat endpoint failed for good, after all retries: its episode is invalid, and the run goes on."""
+
+
 @contextmanager
 def boundary(expert: str) -> Iterator[None]:
     """Give every error that escapes an expert one type.

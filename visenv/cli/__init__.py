@@ -10,6 +10,7 @@ import typer
 
 from visenv import __version__
 from visenv.cli.common import Commands
+from visenv.cli.evaluation import compare, evaluate
 from visenv.cli.listing import describe, list_everything
 from visenv.cli.machine import bench, doctor
 from visenv.cli.runs import rollout, view
@@ -43,6 +44,8 @@ app.command("list")(list_everything)
 app.command()(describe)
 app.command()(rollout)
 app.command()(train)
+app.command("eval")(evaluate)
+app.command()(compare)
 app.command()(view)
 app.command()(bench)
 app.command()(doctor)

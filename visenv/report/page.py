@@ -63,7 +63,7 @@ def _pieces(run: Path, source: Path, summary: Mapping[str, Any]) -> Iterator[str
     yield _header(settings)
     yield "<main>"
     yield _overview(summary, heads, bounds)
-    yield _toolbar(sorted({str(head["termination"]) for head in heads}))
+    yield toolbar(sorted({str(head["termination"]) for head in heads}))
     yield '<div id="episodes">'
     broken = 0
     for record in read_records(source):
@@ -173,9 +173,9 @@ def _overview(summary: Mapping[str, Any], heads: Sequence[Mapping[str, Any]], bo
         tag("div", *squares, class_="squares", aria_label="episodes by reward"),
         tag(
             "div",
-            _bars("Turns by tool", summary.get("tools", {})),
-            _bars("Episodes ended", summary.get("terminations", {})),
-            _bars("Faulty turns", summary.get("faults", {})),
+            bars("Turns by tool", summary.get("tools", {})),
+            bars("Episodes ended", summary.get("terminations", {})),
+            bars("Faulty turns", summary.get("faults", {})),
             _tokens(summary.get("totals", {})),
             class_="charts",
         ),
@@ -202,7 +202,8 @@ def card(name: str, value: str, note: str) -> Markup:
     return tag("div", tag("b", value), tag("span", name), tag("small", note) if note else None, class_="card")
 
 
-def _bars(title: str, counts: Mapping[str, float]) -> Markup | None:
+def bars(title: str, counts: Mapping[str, float]) -> Markup | None:
+    """Amounts as bars, the greatest first; None if there are none."""
     if not counts:
         return None
     most = max(counts.values()) or 1
@@ -217,11 +218,12 @@ def _tokens(totals: Mapping[str, float]) -> Markup | None:
     read, saved = totals.get("visual_tokens_read", 0), totals.get("visual_tokens_saved", 0)
     if not read:
         return None
-    chart = _bars("Visual tokens read", {"with archiving": read, "without": read + saved})
+    chart = bars("Visual tokens read", {"with archiving": read, "without": read + saved})
     return joined([chart]) if chart is not None else None
 
 
-def _toolbar(terminations: Sequence[str]) -> Markup:
+def toolbar(terminations: Sequence[str]) -> Markup:
+    """What filters and sorts the episodes of a page, with ``page.js``."""
     orders = {
         "order": "as run",
         "reward": "worst first",

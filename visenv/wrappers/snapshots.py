@@ -69,11 +69,19 @@ def turn_snapshots(pictures: Sequence[Picture]) -> list[bytes]:
 
 
 def truth_snapshot(episode: Episode) -> Pixels | None:
-    """The first image with the truth drawn on it; None where the truth is no part of a picture.
+    """The first image with the truth drawn on it; None where the truth is no part of a picture."""
+    return draw_truth(episode.workspace.root.pixels, episode.truth)
+
+
+def draw_truth(pixels: Pixels, truth: Truth) -> Pixels | None:
+    """An image with the truth drawn on it; None where the truth is no part of a picture.
 
     What is to be found keeps its colours inside a bright outline, the rest is dimmed.
+
+    Args:
+        pixels: (H, W, 3) uint8 of ``img_0``; not changed.
+        truth: in its frame.
     """
-    pixels, truth = episode.workspace.root.pixels, episode.truth
     if isinstance(truth, AnswerTruth):
         return None
     if isinstance(truth, MaskTruth):
@@ -89,15 +97,26 @@ def truth_snapshot(episode: Episode) -> Pixels | None:
 
 def final_snapshot(episode: Episode) -> Pixels:
     """The first image with the final result tinted and the truth outlined."""
-    final, factor = episode.workspace.final, _enlargement(episode.workspace.root.pixels)
-    pixels = _enlarged(episode.workspace.root.pixels, factor)
+    return draw_final(episode.workspace.root.pixels, episode.workspace.final, episode.truth)
+
+
+def draw_final(pixels: Pixels, final: Detections | None, truth: Truth) -> Pixels:
+    """An image with a final result tinted and the truth outlined.
+
+    Args:
+        pixels: (H, W, 3) uint8 of ``img_0``; not changed.
+        final: in its frame; None where there is none.
+        truth: in its frame.
+    """
+    factor = _enlargement(pixels)
+    pixels = _enlarged(pixels, factor)
     if final is not None:
         height, width = pixels.shape[:2]
         masks = None if final.masks is None else final.masks.warp(scaling(factor), (height, width))
         many = len(final) > 40
         larger = Detections(final.boxes * factor, masks, final.scores)
         pixels = draw_detections(pixels, larger, numbers=not many, alpha=0.3 if many else 0.5)
-    return _outlined(pixels, episode.truth, factor)
+    return _outlined(pixels, truth, factor)
 
 
 def _enlargement(pixels: Pixels) -> int:
