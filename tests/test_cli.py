@@ -184,6 +184,48 @@ def test_doctor_reports_a_missing_package(cli, monkeypatch):
     assert "visenv[toys]" in "".join(cli("doctor").stdout.split()).replace("│", "")
 
 
+def test_doctor_says_what_fetches_the_weights_of_presets(cli, monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    found = {finding["name"]: finding for finding in json.loads(cli("doctor", "--json").stdout)["findings"]}
+    world, published = found["preset: yolo-world"], found["preset: visharness"]
+    assert (world["status"], published["status"]) == ("missing", "missing")
+    assert "hf download facebook/sam2.1-hiera-small" in world["detail"]
+    assert "curl -L -o yolov8x-worldv2.pt https://github.com/ultralytics/" in world["detail"]
+    assert "curl -L -o RealESRGAN_x4plus.pth https://github.com/xinntao/Real-ESRGAN/" in published["detail"]
+
+
+def test_doctor_says_that_a_preset_is_complete(cli, monkeypatch, tmp_path):
+    import torch
+    from spandrel.architectures.Compact import Compact
+
+    from visenv.experts import presets
+
+    weights = tmp_path / "RealESRGAN_x4plus.pth"
+    torch.save(Compact(num_in_ch=3, num_out_ch=3, num_feat=4, num_conv=1, upscale=2).state_dict(), weights)
+    mine = presets.load_preset({"experts": [{"expert": "upscale", "model": str(weights)}]})
+    monkeypatch.setattr(presets, "preset_names", lambda: ["mine"])
+    monkeypatch.setattr(presets, "load_preset", lambda name: mine)
+    findings = json.loads(cli("doctor", "--json").stdout)["findings"]
+    (found,) = (finding for finding in findings if finding["name"].startswith("preset: "))
+    assert (found["status"], found["detail"]) == ("ok", f"upscale ({weights})")
+
+
+def test_doctor_says_how_to_mend_opencv(cli, monkeypatch):
+    from visenv.cli import examination
+
+    builds = {"opencv-python", "opencv-python-headless"}
+    monkeypatch.setattr(examination, "_installed", lambda name: name in builds)
+    done = cli("doctor", "--json")
+    found = {finding["name"]: finding for finding in json.loads(done.stdout)["findings"]}
+    assert done.exit_code == 1
+    assert found["cv2"]["status"] == "problem"
+    assert "opencv-python and opencv-python-headless write into one folder" in found["cv2"]["detail"]
+    assert "pip uninstall -y ultralytics" in found["cv2"]["detail"]
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    found = {finding["name"]: finding for finding in json.loads(cli("doctor", "--json").stdout)["findings"]}
+    assert "need no libGL" in found["cv2"]["detail"]
+
+
 def test_bench_runs_one_benchmark(cli):
     done = cli("bench", "step", "--quick", "--repeats", "1", "--json")
     assert done.exit_code == 0, done.stderr

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import configparser
+import contextlib
 import importlib.metadata
 import importlib.util
 import os
 import platform
 import re
 import tempfile
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import visenv
+from visenv.errors import VisenvError
+
+if TYPE_CHECKING:
+    from visenv.experts.presets import Preset
 
 Finding = dict[str, str]
 """``name``, ``status`` (``ok``, ``missing``, ``problem``) and ``detail``."""
@@ -25,9 +32,21 @@ _OPENCV_BUILDS = (
     "opencv-contrib-python-headless",
 )
 
+_ULTRALYTICS_BUILDS = ("ultralytics", "ultralytics-opencv-headless")
+_ALSO = {
+    "opencv-python-headless": ("opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python"),
+    "ultralytics-opencv-headless": ("ultralytics",),
+}
+"""What else brings the same package."""
+_HEADLESS = (
+    "Mend it: pip uninstall -y ultralytics ultralytics-opencv-headless opencv-python opencv-contrib-python "
+    "opencv-contrib-python-headless opencv-python-headless, then pip install opencv-python-headless (and "
+    '"visenv[yolo]", which takes the build of ultralytics without windows): these need no libGL.'
+)
+
 
 def examine() -> list[Finding]:
-    """Look at Python, the packages, the devices, and whether files can be written.
+    """Look at Python, the packages, the devices, the weights of presets, and whether files can be written.
 
     Example:
         >>> [finding["status"] for finding in examine() if finding["name"] == "python"]
@@ -41,7 +60,7 @@ def examine() -> list[Finding]:
     findings += [_package(name, needed=True) for name in core]
     findings.append(_opencv())
     findings += [_extra(extra, names) for extra, names in extras.items()]
-    findings += [_torch(), _writable(Path.cwd()), _writable(Path(tempfile.gettempdir()))]
+    findings += [_torch(), *_presets(), _writable(Path.cwd()), _writable(Path(tempfile.gettempdir()))]
     return findings
 
 
@@ -78,10 +97,11 @@ def _finding(name: str, status: str, detail: str) -> Finding:
 
 
 def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+    """Of what is installed under that name, or under another one of the same package."""
+    for name in (package, *_ALSO.get(package, ())):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(name)
+    return None
 
 
 def _package(name: str, needed: bool) -> Finding:
@@ -106,14 +126,40 @@ def _opencv() -> Finding:
 
         cv2.resize(np.zeros((2, 2, 3), np.uint8), (4, 4))
     except Exception as error:
-        detail = f"{type(error).__name__}: {error}. Install opencv-python-headless, which needs no libGL."
-        return _finding("cv2", "problem", detail)
-    builds = [name for name in _OPENCV_BUILDS if _version(name) is not None]
-    if len(builds) > 1:
-        return _finding(
-            "cv2", "problem", f"{' and '.join(builds)} share one folder: uninstall all but one, reinstall it."
-        )
+        return _finding("cv2", "problem", f"{type(error).__name__}: {error}. {_HEADLESS}")
+    for family in (_OPENCV_BUILDS, _ULTRALYTICS_BUILDS):
+        builds = [name for name in family if _installed(name)]
+        if len(builds) > 1:
+            detail = f"{' and '.join(builds)} write into one folder, and the last one installed wins. {_HEADLESS}"
+            return _finding("cv2", "problem", detail)
     return _finding("cv2", "ok", f"{cv2.__version__} works")
+
+
+def _installed(name: str) -> bool:
+    """Whether there is a distribution of exactly that name."""
+    return next(iter(importlib.metadata.distributions(name=name)), None) is not None
+
+
+def _presets() -> list[Finding]:
+    """For each preset, whether the weights of its experts are there; what is missing says how to get it."""
+    if importlib.util.find_spec("torch") is None or importlib.util.find_spec("yaml") is None:
+        return [_finding("presets", "missing", 'needed by neural experts alone: pip install "visenv[neural]"')]
+    from visenv.experts.presets import load_preset, preset_names
+
+    return [_preset(load_preset(name)) for name in preset_names()]
+
+
+def _preset(preset: Preset) -> Finding:
+    """Make each expert of a preset alone, so that all that is missing is said; none of them is loaded for it."""
+    there, missing = [], []
+    for spec in preset.experts:
+        try:
+            replace(preset, experts=(replace(spec, segmenter=None),), rest=None).make()
+            there.append(f"{spec.expert} ({spec.keywords.get('model')})")
+        except (VisenvError, ImportError) as error:
+            missing.append(f"{spec.expert}: {error}")
+    name = f"preset: {preset.name}"
+    return _finding(name, "missing", " ".join(missing)) if missing else _finding(name, "ok", ", ".join(there))
 
 
 def _torch() -> Finding:
@@ -123,7 +169,11 @@ def _torch() -> Finding:
     try:
         torch = importlib.import_module("torch")
         if torch.cuda.is_available():
-            devices = ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
+            devices = ", ".join(
+                f"cuda:{index} {torch.cuda.get_device_name(index)}, "
+                f"{torch.cuda.get_device_properties(index).total_memory / 1e9:.0f} GB"
+                for index in range(torch.cuda.device_count())
+            )
         else:
             devices = "Apple GPU" if torch.backends.mps.is_available() else "CPU only"
         return _finding("torch", "ok", f"{torch.__version__}: {devices}")

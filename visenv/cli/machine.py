@@ -16,11 +16,11 @@ from visenv.cli.common import JSON, output, print_json, progress_output
 from visenv.cli.examination import examine
 from visenv.errors import InvalidData, UnknownName
 
-_SIGNS = {"ok": "[green]ok[/]", "missing": "[dim]not installed[/]", "problem": "[red]problem[/]"}
+_SIGNS = {"ok": "[green]ok[/]", "missing": "[dim]not there[/]", "problem": "[red]problem[/]"}
 
 
 def doctor(json: bool = JSON) -> None:
-    """Say which extras and devices are there, and whether everything that visenv needs works."""
+    """Say which extras, devices and weights are there, and whether everything that visenv needs works."""
     findings = examine()
     problems = [finding for finding in findings if finding["status"] == "problem"]
     if json:
