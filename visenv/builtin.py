@@ -77,6 +77,8 @@ def register_all() -> None:
     for preset, summary in PRESETS.items():
         experts.register(preset, "visenv.experts.presets:make", summary=summary, preset=preset)
     expert_sources.register("file", "visenv.experts.presets:make", summary="a preset of one's own")
+    for scheme in ("http", "https", "ray"):
+        expert_sources.register(scheme, "visenv.serve.client:connect", summary="served experts")
 
     rewards.register("visharness", "visenv.rewards.visharness:VisHarnessReward", summary="8 IoU - 3, and its like")
 

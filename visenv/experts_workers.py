@@ -301,7 +301,7 @@ def in_workers(experts: Mapping[str, Expert], workers: int, timeout: float | Non
     """The same experts in other processes, all of them in each.
 
     Args:
-        experts: by capability. Those that are in other processes already stay as they are.
+        experts: by capability. Those that are in other processes or on a server already stay as they are.
         workers: how many processes; 0 leaves all of them in this one.
         timeout: seconds that a process may take for its part of a batch; None for no limit.
 
@@ -316,12 +316,17 @@ def in_workers(experts: Mapping[str, Expert], workers: int, timeout: float | Non
             f"Expected expert_workers of at least 1 with expert_timeout={timeout!r}: an expert in this process cannot "
             "be interrupted."
         )
-    here = list({id(expert): expert for expert in experts.values() if not isinstance(expert, WorkerExpert)}.values())
+    here = list({id(expert): expert for expert in experts.values() if not _elsewhere(expert)}.values())
     if not workers or not here:
         return dict(experts)
     processes = ExpertProcesses(here, workers, timeout)
     wrapped: dict[int, Expert] = {id(expert): WorkerExpert(expert, processes=processes) for expert in here}
     return {capability: wrapped.get(id(expert), expert) for capability, expert in experts.items()}
+
+
+def _elsewhere(expert: Expert) -> bool:
+    """Whether an expert runs in other processes, or says that it is remote."""
+    return isinstance(expert, WorkerExpert) or bool(getattr(expert, "remote", False))
 
 
 def _end(processes: list[WorkerProcess | None], owner: int) -> None:

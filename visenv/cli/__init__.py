@@ -14,6 +14,7 @@ from visenv.cli.evaluation import compare, evaluate
 from visenv.cli.listing import describe, list_everything
 from visenv.cli.machine import bench, doctor
 from visenv.cli.runs import rollout, view
+from visenv.cli.serving import serve
 from visenv.cli.training import train
 
 app = typer.Typer(
@@ -47,6 +48,7 @@ app.command()(train)
 app.command("eval")(evaluate)
 app.command()(compare)
 app.command()(view)
+app.command()(serve)
 app.command()(bench)
 app.command()(doctor)
 
