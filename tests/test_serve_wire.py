@@ -166,13 +166,15 @@ def test_requests_come_back_as_they_were(asked):
     reader = unpack(message)
     back = unpack_requests(reader, images_named(reader))
     assert reader.header["fingerprint"] == "f"
-    assert len(back) == len(asked) and all(map(same, asked, back))
+    assert len(back) == len(asked)
+    assert all(map(same, asked, back))
 
 
 @given(st.lists(results(), max_size=4))
 def test_results_come_back_as_they_were(answered):
     back = unpack_results(unpack(pack_results(answered)))
-    assert len(back) == len(answered) and all(map(same, answered, back))
+    assert len(back) == len(answered)
+    assert all(map(same, answered, back))
 
 
 def test_every_capability_and_every_result_has_a_way():
@@ -278,6 +280,15 @@ def read_all(data):
         unpack_results(reader)
 
 
+def outcome(data):
+    """The length of what is said about a broken message; 0 if it can be read. Any other error is raised."""
+    try:
+        read_all(data)
+    except WireError as error:
+        return len(str(error))
+    return 0
+
+
 @st.composite
 def messages(draw):
     if draw(st.booleans()):
@@ -291,10 +302,7 @@ def test_bytes_that_were_changed_raise_one_error_or_are_read(message, data):
     changed = bytearray(message)
     for _ in range(data.draw(st.integers(1, 4))):
         changed[data.draw(st.integers(0, len(changed) - 1))] = data.draw(st.integers(0, 255))
-    try:
-        read_all(bytes(changed))
-    except WireError as error:
-        assert len(str(error)) < 2000
+    assert outcome(bytes(changed)) < 2000
 
 
 @given(messages(), st.data())
@@ -339,10 +347,7 @@ def test_values_of_other_types_in_a_header_raise_one_error_or_are_read(message, 
     except ValueError:
         return
     buffers = [bytes(reader.buffer(number)) for number in range(len(reader.places))]
-    try:
-        read_all(pack(json.loads(text), buffers))
-    except WireError as error:
-        assert len(str(error)) < 2000
+    assert outcome(pack(json.loads(text), buffers)) < 2000
 
 
 def frame(header, sizes=(), body=b"", version=PROTOCOL):

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+import signal
+import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,13 +36,13 @@ def import_ray() -> Any:
         import ray
     except ImportError as error:
         raise MissingDependency('This needs Ray: pip install "visenv[ray]"') from error
+    # It says with every start that it asks for a token, which is as it should be.
+    logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
     return ray
 
 
 def is_connected() -> bool:
     """Whether this process is connected to a Ray; imports nothing."""
-    import sys
-
     ray = sys.modules.get("ray")
     return ray is not None and bool(ray.is_initialized())
 
@@ -62,10 +66,12 @@ def join(address: str, **options: Any) -> bool:
     if ray.is_initialized():
         return False
     quiet = {"include_dashboard": False, "log_to_driver": False, "configure_logging": False}
+    before = signal.getsignal(signal.SIGTERM)
     try:
         if address == LOCAL:
             ray.init(address=LOCAL, _node_ip_address="127.0.0.1", **quiet, **options)
         else:
+            _show_token()
             ray.init(address=address, log_to_driver=False, configure_logging=False)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())
@@ -73,7 +79,19 @@ def join(address: str, **options: Any) -> bool:
             f"No Ray can be joined at {address!r} ({reason:.300}): start one with `ray start --head`, name another "
             "address as host:port, or use 'local' to start one here."
         ) from error
+    finally:
+        # Ray puts a handler of its own in the place of whatever the program has.
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
     return True
+
+
+def _show_token() -> None:
+    """Show Ray's own token where this machine has one, as Ray does by itself only for the Ray of this machine."""
+    with contextlib.suppress(ImportError):  # what releases before Ray's tokens do not have
+        from ray._private.authentication import authentication_token_setup as setup
+
+        setup.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
 
 
 @contextlib.contextmanager

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -67,11 +69,12 @@ def serve(
         "autoscaling": _autoscaling(min_replicas, max_replicas, target_ongoing_requests),
     }
     token = _token(token_file)
-    _interrupt_on_sigterm()
     if not json:
         progress_output().print(f"Starting {escape(experts)} …", highlight=False)
-    try:
-        serving = start(
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        _sigterm_interrupts(),
+        start(
             experts,
             address,
             token=token,
@@ -82,17 +85,12 @@ def serve(
             store_bytes=store_mb * MEGABYTE,
             ingresses=ingresses,
             **options,
-        )
-    except KeyboardInterrupt:
-        return
-    _interrupt_on_sigterm()  # Ray has put its own handler in the place of ours
-    try:
-        with serving:
-            _show(serving, token is not None, json)
-            wait_until_stopped(serving)
-    except KeyboardInterrupt:
-        if not json:
-            progress_output().print("Stopped.")
+        ) as serving,
+    ):
+        _show(serving, token is not None, json)
+        wait_until_stopped(serving)
+    if not json:
+        progress_output().print("Stopped.")
 
 
 def _autoscaling(least: int | None, most: int | None, target: float | None) -> dict[str, float] | None:
@@ -119,11 +117,18 @@ def _token(path: Path | None) -> str | None:
     return token
 
 
-def _interrupt_on_sigterm() -> None:
+@contextlib.contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """Let SIGTERM do what Ctrl-C does."""
+
     def stop(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, stop)
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _show(serving: Serving, has_token: bool, json: bool) -> None:

@@ -65,7 +65,8 @@ class Ingress:
         return Response(body.tobytes(), status, media_type=kind)
 
     async def _route(self, request: Any) -> Reply:
-        path = [part for part in request.url.path.split("/") if part]
+        route = request.scope.get("root_path", "")
+        path = [part for part in request.url.path.removeprefix(route).split("/") if part]
         if path == ["health"]:
             return await self.health()
         if not self._may(request.headers.get("authorization", "")):

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+import pickle
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
+
 from visenv.capabilities import Expert
 from visenv.errors import InvalidData
+from visenv.registration import Entry
 from visenv.registration import experts as expert_sets
 
 AUTOSCALING = ("min_replicas", "max_replicas", "target_ongoing_requests")
@@ -83,19 +88,26 @@ class PlannedExpert:
 
     key: str
     """Its name in addresses; different for all of a plan."""
-    make: Callable[[], Expert]
+    maker: Callable[[], Expert]
     options: ServeOptions = field(default_factory=ServeOptions)
+    path: tuple[str, ...] = field(default_factory=lambda: tuple(sys.path))
+    """Where modules are found, such as one's own with a class of experts."""
+
+    def make(self) -> Expert:
+        """Make the expert, where it is to run."""
+        sys.path += [place for place in self.path if place not in sys.path]
+        return self.maker()
 
 
 @dataclass(frozen=True)
 class _OfSet:
-    """One expert of a registered set."""
+    """One expert of a registered set: by its entry, since who runs it need not have registered it."""
 
-    name: str
+    entry: Entry
     index: int
 
     def __call__(self) -> Expert:
-        return _named_set(self.name)[self.index]
+        return _experts_of(self.entry)[self.index]
 
 
 @dataclass(frozen=True)
@@ -114,12 +126,23 @@ class _OfPreset:
 
 @dataclass(frozen=True)
 class _Given:
-    """An expert that was made already."""
+    """An expert that was made already, pickled: Ray's own processes need not know its class."""
 
-    expert: Expert
+    pickled: bytes
 
     def __call__(self) -> Expert:
-        return self.expert
+        made: Expert = pickle.loads(self.pickled)
+        return made
+
+
+def _given(expert: Expert) -> _Given:
+    try:
+        return _Given(bytes(cloudpickle.dumps(expert)))
+    except Exception as error:
+        raise InvalidData(
+            f"Expected experts that can be copied to another process, but {expert.name} cannot be pickled "
+            f"({type(error).__name__}: {error}): leave out what cannot be copied, or serve a preset."
+        ) from error
 
 
 def plan(value: str | Path | Expert | Iterable[Expert], **overrides: Any) -> list[PlannedExpert]:
@@ -155,7 +178,7 @@ def _of_experts(value: Any, given: Mapping[str, Any]) -> list[PlannedExpert]:
         refuse_truth(expert)
     if not experts:
         raise InvalidData("Expected at least one expert to serve, but got none.")
-    return [PlannedExpert(_key(expert.name), _Given(expert), _options({}, given, expert.name)) for expert in experts]
+    return [PlannedExpert(_key(expert.name), _given(expert), _options({}, given, expert.name)) for expert in experts]
 
 
 def _of_string(value: str, given: Mapping[str, Any]) -> list[PlannedExpert]:
@@ -180,19 +203,19 @@ def _of_preset(value: str, given: Mapping[str, Any]) -> list[PlannedExpert]:
 
 
 def _of_set(name: str, given: Mapping[str, Any]) -> list[PlannedExpert]:
+    entry = expert_sets.entry(name)
     return [
-        PlannedExpert(_key(expert.name), _OfSet(name, index), _options({}, given, expert.name))
-        for index, expert in enumerate(_named_set(name))
+        PlannedExpert(_key(expert.name), _OfSet(entry, index), _options({}, given, expert.name))
+        for index, expert in enumerate(_experts_of(entry))
     ]
 
 
-def _named_set(name: str) -> list[Expert]:
-    entry = expert_sets.entry(name)
+def _experts_of(entry: Entry) -> list[Expert]:
     options = dict(entry.options)
     if options.pop("reads_truth", False):
         raise InvalidData(
-            f"Expected experts that read pixels, but {name!r} reads the truth of each sample, which never leaves the "
-            f"process of the environment: use experts={name!r} there."
+            f"Expected experts that read pixels, but {entry.name!r} reads the truth of each sample, which never leaves "
+            f"the process of the environment: use experts={entry.name!r} there."
         )
     made: list[Expert] = list(entry.load()(**options))
     for expert in made:

@@ -25,6 +25,7 @@ INGRESS = "ingress"
 _ONGOING = 64
 """Requests that one process of an expert may have in hand; what is more waits in front of it."""
 _GRACE_SECONDS = 3.0
+_WAIT_SECONDS = 0.1
 _HEALTH_SECONDS = 2.0
 
 
@@ -44,8 +45,9 @@ def check_address(address: str, token: str | None) -> tuple[str, int]:
     """
     host, colon, port = address.rpartition(":") if not address.endswith("]") else (address, "", "")
     host, port = (host, port) if colon or address.endswith("]") else (port, "")
+    bare = ":" in host and not address.startswith("[")
     host = host.strip("[]") or HOST
-    if port and not (port.isdecimal() and 0 < int(port) < 65536):
+    if bare or (port and not (port.isdecimal() and 0 < int(port) < 65536)):
         raise InvalidData(f"Expected an address to listen at, such as {HOST}:{PORT}, but got {address!r}.")
     if not is_loopback(host) and not token:
         raise InvalidData(
@@ -73,7 +75,7 @@ class Serving:
 
     def __init__(self, host: str, port: int, app: str, planned: Sequence[PlannedExpert], owns_ray: bool) -> None:
         shown = f"[{host}]" if ":" in host else host
-        self.address, self.app = f"http://{shown}:{port}", app
+        self.address, self.app = f"http://{shown}:{port}{_route(app).rstrip('/')}", app
         self._planned, self._owns_ray, self._stopped = tuple(planned), owns_ray, False
 
     def describe(self) -> dict[str, Any]:
@@ -189,6 +191,11 @@ def ray_address() -> str:
     return str(import_ray().get_runtime_context().gcs_address)
 
 
+def _route(app: str) -> str:
+    """What stands before the paths of an application; nothing for the one that is usual."""
+    return "/" if app == APP else f"/{app}"
+
+
 def _check_port(host: str, port: int) -> None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with contextlib.closing(socket.socket(family, socket.SOCK_STREAM)) as probe:
@@ -197,6 +204,18 @@ def _check_port(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise InvalidData(f"Cannot listen at {host}:{port}: {error.strerror}. Name another --address.") from error
+
+
+def _check_listening(host: str, port: int) -> None:
+    """Make sure that a Ray Serve that ran already listens where it should: it stays as it is."""
+    from ray.serve import context
+
+    there = cast(Any, context)._get_global_client().http_config
+    if (there.host, there.port) != (host, port):
+        raise InvalidData(
+            f"Expected to listen at {host}:{port}, but the Ray Serve of this Ray listens at {there.host}:{there.port} "
+            "already: name that --address (one that other machines can reach needs a token), or another Ray."
+        )
 
 
 def _check_resources(planned: Sequence[PlannedExpert]) -> None:
@@ -226,6 +245,7 @@ def _deploy(
     from ray import serve
 
     serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port})
+    _check_listening(host, port)
     bound = {each.key: _deployment(each, limits, timeout) for each in planned}
     ingress: Any = cast(Any, serve.deployment(Ingress)).options(
         name=INGRESS,
@@ -233,13 +253,26 @@ def _deploy(
         max_ongoing_requests=4 * _ONGOING,
         ray_actor_options={"num_cpus": 0},
         graceful_shutdown_timeout_s=_GRACE_SECONDS,
+        graceful_shutdown_wait_loop_s=_WAIT_SECONDS,
         health_check_period_s=_HEALTH_SECONDS,
     )
+    bound_ingress = ingress.bind(bound, token, limits, timeout, store_bytes)
     try:
-        serve.run(ingress.bind(bound, token, limits, timeout, store_bytes), name=app, route_prefix="/", blocking=False)
+        serve.run(bound_ingress, name=app, route_prefix=_route(app), blocking=False)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise InvalidData(f"The experts do not start: {reason:.1500}") from error
+        why = _why_not_deployed(app) or " ".join(str(error).split())
+        serve.delete(app)
+        raise InvalidData(f"The experts do not start: {why:.1500}") from error
+
+
+def _why_not_deployed(app: str) -> str:
+    """The last line of what an expert raised when it was made."""
+    from ray import serve
+
+    there = serve.status().applications.get(app)
+    messages = [deployment.message for deployment in there.deployments.values()] if there else []
+    lines = [line for message in messages for line in message.strip().splitlines() if line.strip()]
+    return " ".join(lines[-1].split()) if lines else ""
 
 
 def _deployment(planned: PlannedExpert, limits: Limits, timeout: float) -> Any:
@@ -252,8 +285,10 @@ def _deployment(planned: PlannedExpert, limits: Limits, timeout: float) -> Any:
     deployment: Any = cast(Any, serve.deployment(ExpertReplica)).options(
         name=planned.key,
         max_ongoing_requests=_ONGOING,
+        max_constructor_retry_count=1,
         ray_actor_options={"num_cpus": options.num_cpus, "num_gpus": options.num_gpus},
         graceful_shutdown_timeout_s=_GRACE_SECONDS,
+        graceful_shutdown_wait_loop_s=_WAIT_SECONDS,
         health_check_period_s=_HEALTH_SECONDS,
         health_check_timeout_s=max(10.0, timeout),
         **scaling,

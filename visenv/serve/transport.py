@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import queue
 import socket
 import threading
 import time
@@ -140,7 +141,7 @@ class HttpTransport:
             connection.close()
 
     def __del__(self) -> None:
-        if self._owner == os.getpid():
+        if getattr(self, "_owner", None) == os.getpid():
             self.close()
 
     def _ask(self, method: str, path: str, body: bytes, seconds: float) -> tuple[int, bytes]:
@@ -287,6 +288,27 @@ class RayTransport:
         self._handle = None
 
     def _call(self, method: str, arguments: tuple[Any, ...], seconds: float) -> bytes | memoryview:
+        """Call from a thread of its own: looking for an application may wait for ever in a Ray that is going down."""
+        outcome: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+        def ask() -> None:
+            try:
+                outcome.put(self._reply(method, arguments, seconds))
+            except BaseException as error:
+                outcome.put(error)
+
+        threading.Thread(target=ask, daemon=True).start()
+        try:
+            reply = outcome.get(timeout=seconds + 1.0)
+        except queue.Empty:
+            self._handle = None
+            raise NotServed(f"no answer within {seconds:.3g} s") from None
+        if isinstance(reply, BaseException):
+            raise reply
+        status, body = reply
+        return judged(status, memoryview(body))
+
+    def _reply(self, method: str, arguments: tuple[Any, ...], seconds: float) -> Any:
         from ray import serve
         from ray.exceptions import RayError
         from ray.serve.exceptions import RayServeException
@@ -294,10 +316,9 @@ class RayTransport:
         try:
             if self._handle is None:
                 self._handle = serve.get_app_handle(self.app)
-            status, body = getattr(self._handle, method).remote(*arguments).result(timeout_s=seconds)
+            return getattr(self._handle, method).remote(*arguments).result(timeout_s=seconds)
         except TimeoutError as error:
             raise NotServed(f"no answer within {seconds:.3g} s") from error
         except (RayError, RayServeException, RuntimeError) as error:
             self._handle = None
             raise NotServed(f"{type(error).__name__}: {error!s:.300}") from error
-        return judged(status, memoryview(body))
