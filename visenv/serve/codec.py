@@ -147,7 +147,7 @@ def images_named(reader: Reader) -> dict[str, Pixels | None]:
         return found
 
 
-def unpack_requests(reader: Reader, pixels: Mapping[str, Pixels], *, seal: bool = False) -> list[Request]:
+def unpack_requests(reader: Reader, pixels: Mapping[str, Pixels | None], *, seal: bool = False) -> list[Request]:
     """The requests of a message.
 
     Args:
@@ -164,12 +164,12 @@ def unpack_requests(reader: Reader, pixels: Mapping[str, Pixels], *, seal: bool 
         return [_request(record, views) for record in reader.fields.inners("requests", reader.limits.requests)]
 
 
-def _view(record: Fields, pixels: Mapping[str, Pixels], seal: bool) -> View:
+def _view(record: Fields, pixels: Mapping[str, Pixels | None], seal: bool) -> View:
     digest = record.text("image")
-    if digest not in pixels:
+    if (seen := pixels.get(digest)) is None:
         raise WireError(f"Expected the pixels of the image {digest!r:.40}, but they are not there.")
-    if list(pixels[digest].shape[:2]) != record.values.get("size"):
-        raise WireError(f"Expected the size of an image, {pixels[digest].shape[:2]}, but got another.")
+    if list(seen.shape[:2]) != record.values.get("size"):
+        raise WireError(f"Expected the size of an image, {seen.shape[:2]}, but got another.")
     to_root = record.array("to_root")
     if to_root.shape != (3, 3) or not np.isfinite(to_root).all():
         raise WireError(f"Expected a finite (3, 3) transform to the root, but got the shape {to_root.shape}.")
@@ -178,7 +178,7 @@ def _view(record: Fields, pixels: Mapping[str, Pixels], seal: bool) -> View:
         parts = "\n".join((digest, provenance.key, to_root.tobytes().hex()))
         known = hashlib.sha256(parts.encode("utf-8", "backslashreplace")).hexdigest()[:32]
         provenance = Provenance(_root_of(known), provenance.steps)
-    return View(pixels[digest], provenance, record.text("name"), record.text("root"), to_root)
+    return View(seen, provenance, record.text("name"), record.text("root"), to_root)
 
 
 def _root_of(digest: str) -> RootPixels:
