@@ -27,6 +27,7 @@ TITLES = {
     "experts": "Classical experts",
     "scenes": "Generated scenes",
     "sam2": "SAM 2",
+    "neural": "Neural experts by batch size",
 }
 
 HEAD = """# How fast is it?

@@ -112,7 +112,7 @@ def _weights(checkpoint: Path) -> Mapping[str, Any]:
     import torch
 
     try:
-        content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=None)
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise InvalidData(
             f"Expected tensors alone in {checkpoint}, but it would run code or is no checkpoint; it was not run. "
@@ -186,12 +186,21 @@ def build(config: Path, **changes: Any) -> Any:
 
 
 def _made(node: Any, config: Path) -> Any:
+    """A node of a configuration, with networks in place of the mappings that name one."""
     if isinstance(node, list):
         return [_made(part, config) for part in node]
     if not isinstance(node, dict):
         return node
     arguments = {key: _made(value, config) for key, value in node.items() if key != "_target_"}
-    return _network(node["_target_"], config)(**arguments) if "_target_" in node else arguments
+    if "_target_" not in node:
+        return arguments
+    network = _network(node["_target_"], config)
+    try:
+        return network(**arguments)
+    except (TypeError, ValueError, AssertionError, LookupError, RuntimeError) as error:
+        raise InvalidData(
+            f"Expected {config} to describe a SAM 2, but {network.__name__} cannot be made of it: {error!s:.300}"
+        ) from error
 
 
 def _network(target: Any, config: Path) -> type:
