@@ -43,10 +43,27 @@ class ObedientExpert(BrightExpert):
                 raise MemoryError
             elif what == "print":
                 print("not an answer", flush=True)
+            elif what == "nap":
+                time.sleep(float(argument))
             elif what == "meet":
                 meet(argument)
         points = Points(np.array([[os.getpid(), len(requests)]]), np.ones(1))
         return [points if isinstance(request, PointPhrase) else self.answer(request) for request in requests]
+
+
+class DivisibleExpert(ObedientExpert):
+    """The same, gaining nothing from large batches."""
+
+    divisible = True
+
+
+class ForeseeingExpert(ObedientExpert):
+    """The same, noting in its log what it looks at ahead: the size and the brightness of images."""
+
+    def foresee(self, views):
+        with open(self.log, "a") as file:
+            for view in views:
+                file.write(f"{os.getpid()} ahead {view.size[0]} {view.pixels.max()} {view.to_root[0, 0]}\n")
 
 
 def meet(folder):

@@ -6,10 +6,11 @@ import pytest
 from stubs import BrightExpert, BrokenExpert, CountingReward, SquareDataset
 
 from visenv.capabilities import ExpertFailure, GroundPhrase
+from visenv.driving import drive
 from visenv.episode import Episode, EpisodeConfig
 from visenv.errors import EpisodeOver, InvalidData
 from visenv.experts_making import make_experts
-from visenv.experts_pool import ExpertPool, drive
+from visenv.experts_pool import ExpertPool
 from visenv.masks import Masks
 from visenv.memory import KeepAll
 from visenv.protocol.messages import check_messages, count_images

@@ -18,10 +18,12 @@ from visenv.capabilities import (
     Upscale,
     Upscaled,
 )
+from visenv.driving import drive_all
 from visenv.errors import ExpertError, InvalidData, UnknownName
+from visenv.experts_cache import ResultCache
 from visenv.experts_checks import check_result, result_bytes
 from visenv.experts_making import make_experts
-from visenv.experts_pool import ExpertPool, ResultCache, drive_all
+from visenv.experts_pool import ExpertPool
 from visenv.masks import Masks
 from visenv.types import Detections
 from visenv.workspace import Workspace

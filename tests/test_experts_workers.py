@@ -12,16 +12,18 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
-from process_stubs import ObedientExpert
+from process_stubs import DivisibleExpert, ForeseeingExpert, ObedientExpert
 from stubs import BrightExpert, FewSamples, SquareDataset
 
 import visenv  # noqa: F401 - registers the ids
 from visenv.capabilities import ExpertFailure, GroundPhrase, PointPhrase, Points, Upscale, Upscaled, View
+from visenv.driving import drive_all
 from visenv.errors import ExpertError, InvalidData
 from visenv.experts_making import make_experts
 from visenv.experts_pool import ExpertPool
-from visenv.experts_workers import LOST_ALONE, WorkerExpert, in_workers
+from visenv.experts_workers import WorkerExpert, in_workers
 from visenv.types import Detections
+from visenv.worker_asking import LOST_ALONE
 from visenv.worker_pixels import Ledger, hold, made, unpack
 from visenv.workspace import Workspace
 
@@ -46,8 +48,8 @@ def obedient(log):
     """Makes obedient experts in processes, and ends these."""
     made = []
 
-    def make(**keywords):
-        made.append(WorkerExpert(ObedientExpert(log), **keywords))
+    def make(kind=ObedientExpert, **keywords):
+        made.append(WorkerExpert(kind(log), **keywords))
         return made[-1]
 
     yield make
@@ -164,6 +166,147 @@ def test_a_pool_asks_it_for_several_capabilities_at_once(steady, views):
 
 def test_what_an_expert_prints_is_no_answer(steady, views):
     assert isinstance(steady.run([PointPhrase(views[0], "print")])[0], Points)
+
+
+def test_a_step_goes_on_while_another_waits(steady, views, tmp_path):
+    def asking(view, *phrases):
+        answers = []
+        for phrase in phrases:
+            answers += yield [PointPhrase(view, phrase)]
+        return answers
+
+    meeting = f"meet {tmp_path}"
+    ended = []
+    steps = [asking(views[0], meeting), asking(views[1], "a", meeting), asking(views[1], "a")]
+    pool = ExpertPool(make_experts(steady, None))
+    (one,), (first, second), (third,) = drive_all(steps, pool, lambda index, came: ended.append(index))
+    assert isinstance(one, Points), "in rounds, nobody would come"
+    assert len(set(processes([one, second]))) == 2
+    assert first is third
+    assert ended[0] == 2
+    assert sorted(ended) == [0, 1, 2]
+
+
+def test_a_bug_in_one_step_leaves_no_answers_of_others_behind(steady, views):
+    def asking(phrase, bug=False):
+        if bug:
+            raise ZeroDivisionError
+        answers = yield [PointPhrase(view, phrase) for view in views]
+        return processes(answers)
+
+    pool, lost = ExpertPool(make_experts(steady, None)), steady.processes.replaced
+
+    def too_late(index, came):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        drive_all([asking("nap 0.2"), asking("", bug=True)], pool)
+    with pytest.raises(ZeroDivisionError):
+        drive_all([asking("nap 0.1"), empty()], pool, too_late)
+    assert drive_all([asking("b")], pool) == [processes(steady.run([PointPhrase(view, "b") for view in views]))]
+    assert steady.processes.replaced == lost
+
+
+def empty():
+    return
+    yield
+
+
+def test_experts_here_get_whole_batches_while_others_work(steady, views):
+    def asking(view):
+        yield [PointPhrase(view, "a")]
+        yield [GroundPhrase(view, "a")]
+
+    here = BrightExpert()
+    here.max_batch = 64
+    pool = ExpertPool(make_experts({"*": here, "PointPhrase": steady}, None))
+    drive_all([asking(view) for view in views], pool)
+    assert here.batches == [8]
+
+
+def test_a_process_with_nothing_to_do_takes_over_what_waits_for_another(obedient):
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 255, (240, 240, 3), np.uint8) for _ in range(8)]
+    asked_about = [Workspace((picture,)).view("img_0", "") for picture in pictures]
+    expert = obedient(DivisibleExpert, workers=2)
+    expert.run([PointPhrase(view, "start") for view in asked_about[:2]])
+    phrases = ["nap 1", *"abcde"]
+    answers = expert.run([PointPhrase(view, word) for view, word in zip(asked_about[2:], phrases, strict=True)])
+    slow, *quick = processes(answers)
+    assert quick.count(slow) == 1, "all but what the other had been given already"
+    moved = [view for view, pid in zip(asked_about[3:], quick, strict=True) if pid != slow]
+    assert slow not in processes(expert.run([PointPhrase(view, "again") for view in moved]))
+
+
+# --- looking ahead ----------------------------------------------------------------------------------------------------
+
+
+def ahead(log, count):
+    """What was looked at ahead, once it is so much."""
+    for _ in range(100):
+        lines = [line.split() for line in log.read_text().splitlines() if " ahead " in line]
+        if len(lines) >= count:
+            break
+        time.sleep(0.05)
+    return [(int(line[0]), *map(float, line[2:])) for line in lines]
+
+
+def test_processes_look_at_images_before_they_are_asked_about(obedient, views, log):
+    expert = obedient(ForeseeingExpert, workers=2)
+    pool = ExpertPool(make_experts(expert, None))
+    pool.answer([PointPhrase(view, "a") for view in views[:2]])
+    pool.foresee(views[:6])
+    pool.answer([PointPhrase(views[0], "b")])
+    looked = ahead(log, 4)
+    assert sorted(line[2] for line in looked) == [40, 60, 80, 100], "not those that are known already"
+    assert len({line[0] for line in looked}) == 2
+    owners = {line[2]: line[0] for line in looked}
+    asked_later = processes(pool.answer([PointPhrase(view, "c") for view in views[2:6]]))
+    assert asked_later == [owners[brightness] for brightness in (40, 60, 80, 100)]
+
+
+def test_images_that_nobody_holds_any_more_are_not_looked_at(obedient, views, log):
+    expert = obedient(ForeseeingExpert, workers=1)
+    pool = ExpertPool(make_experts(expert, None))
+    pool.foresee([Workspace((np.full((32, 48, 3), 7, np.uint8),)).view("img_0", "")])
+    pool.foresee(views[1:2])
+    pool.answer([PointPhrase(views[0], "a")])
+    assert [line[2] for line in ahead(log, 1)] == [20]
+
+
+def test_a_process_looks_at_what_it_has_enlarged(obedient, views, log):
+    expert = obedient(ForeseeingExpert, workers=2)
+    enlarged = expert.run([Upscale(views[3], 2)])[0]
+    ((pid, width, brightness, to_root),) = ahead(log, 1)
+    assert (width, brightness, to_root) == (96, 60, 0.5)
+    image = Workspace((views[3].pixels,)).root.upscaled("big", enlarged.pixels, 2, enlarged.fingerprint, 1)
+    again = expert.run([PointPhrase(View(image.pixels, image.provenance), "a")])
+    assert processes(again) == [pid]
+
+
+def test_an_expert_that_fails_at_looking_ahead_still_answers(views):
+    expert = WorkerExpert(Blind(), workers=1)
+    pool = ExpertPool(make_experts(expert, None))
+    pool.foresee(views)
+    try:
+        for view in views[:4]:
+            assert not isinstance(pool.answer([GroundPhrase(view, "a")])[0], ExpertFailure)
+        assert expert.processes.replaced == 0
+    finally:
+        expert.close()
+
+
+class Blind(BrightExpert):
+    def foresee(self, views):
+        raise RuntimeError("cannot look ahead")
+
+
+def test_a_request_is_not_blamed_for_what_may_have_been_a_look_ahead(obedient, views, log):
+    expert = obedient(ForeseeingExpert, workers=1)
+    pool = ExpertPool(make_experts(expert, None))
+    answers = pool.answer([PointPhrase(views[0], "die")])
+    assert failures(answers) == ["its process died (exit code 3)"]
+    assert sum("die" in batch for batch in asked(log)) == 2
 
 
 # --- pixels -----------------------------------------------------------------------------------------------------------

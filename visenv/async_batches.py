@@ -16,8 +16,9 @@ from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 from visenv.capabilities import Expert, ExpertFailure, Request, Result
+from visenv.driving import Steps
 from visenv.errors import InvalidData
-from visenv.experts_pool import ExpertPool, Steps
+from visenv.experts_pool import ExpertPool
 
 T = TypeVar("T")
 WINDOW = 0.005

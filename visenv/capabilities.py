@@ -317,12 +317,20 @@ def not_answered(expert: str, request: object) -> InvalidData:
     return InvalidData(f"{expert} does not answer {type(request).__name__}.")
 
 
+def foresees(expert: object) -> bool:
+    """Whether an expert can look at images before it is asked about them."""
+    return callable(getattr(expert, "foresee", None))
+
+
 @runtime_checkable
 class Expert(Protocol):
     """A model, or anything that behaves like one: a list of requests in, as many results out.
 
     One that can take several calls at the same time, from several threads, says how many by a further attribute
-    ``concurrent_calls``; asynchronous drivers never make more than one at a time of any other.
+    ``concurrent_calls``; asynchronous drivers never make more than one at a time of any other. One whose batches take
+    as long as their requests one by one has ``divisible = True``: processes are then given small parts, so that all
+    have something to do and answers come as they are ready. One that can look at images before it is asked about them
+    has a method ``foresee(views)``; it is called while nobody asks, and must not change any result.
     """
 
     name: str

@@ -12,10 +12,11 @@ import numpy as np
 from visenv.actions import discrete_action, discrete_masks, structured_action
 from visenv.datasets.base import Dataset
 from visenv.datasets.making import make_dataset
+from visenv.driving import drive
 from visenv.episode import Episode, EpisodeConfig, EpisodeState, Reward, Stepping, StepResult
 from visenv.errors import EpisodeOver, InvalidData
 from visenv.experts_making import ExpertsLike, make_experts
-from visenv.experts_pool import ExpertPool, drive
+from visenv.experts_pool import ExpertPool
 from visenv.experts_workers import WorkerExpert, in_workers
 from visenv.images import letterbox
 from visenv.memory import MemoryPolicy, memory_policy, token_rule

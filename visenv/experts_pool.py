@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import OrderedDict
-from collections.abc import Generator, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, replace
-from typing import Any, TypeAlias, TypeVar
+from typing import Any
 
 import numpy as np
 
-from visenv.capabilities import Expert, ExpertFailure, Request, Result
+from visenv.capabilities import Expert, ExpertFailure, Request, Result, View
 from visenv.errors import ExpertError, InvalidData, boundary
-from visenv.experts_checks import check_result, result_bytes
+from visenv.experts_cache import ResultCache
+from visenv.experts_checks import check_result
+from visenv.experts_workers import ExpertProcesses, WorkerExpert
+from visenv.worker_asking import Asking
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 RETRIES = 1
 """How often a failed request is tried again, alone."""
@@ -97,43 +98,63 @@ class ExpertPool:
 
     def answer(self, requests: Sequence[Request]) -> list[Result | ExpertFailure]:
         """Answer requests, in order; whatever fails is a failure in its own place and harms no other."""
-        keys = [self._key(request) for request in requests]
-        answers, wanted = self._known(keys, requests)
-        for capability, group in wanted.items():
-            asked = self._ask(capability, list(group.values()))
+        with self.asking() as asking:
+            keys = asking.ask(requests)
+            missing = set(keys) - asking.answers.keys()
+            while missing:
+                missing.difference_update(asking.work())
+        return [asking.answers[key] for key in keys]
+
+    @contextmanager
+    def asking(self) -> Iterator[PoolAsking]:
+        """Ask, and go on asking as answers come."""
+        with ExitStack() as opened:
+            yield PoolAsking(self, opened)
+
+    def foresee(self, views: Sequence[View]) -> None:
+        """Have experts look at images that will likely be asked about, if they can meanwhile: in other processes.
+
+        May be called on any thread.
+        """
+        for processes in self.processes:
+            processes.foresee(views)
+
+    @property
+    def processes(self) -> list[ExpertProcesses]:
+        """Where experts run that run in other processes, in an order that is the same for every pool."""
+        used = {id(each.processes): each.processes for each in self.experts.values() if isinstance(each, WorkerExpert)}
+        return [used[number] for number in sorted(used)]
+
+    def known(self, key: Hashable) -> Result | None:
+        """What is remembered under a key."""
+        with self._lock:
+            found = self._cache.get(key)
+            self.counters.cache_hits += found is not None
+            return found
+
+    def keep(self, key: Hashable, answer: Result | ExpertFailure) -> None:
+        """Remember an answer, unless it is a failure."""
+        if not isinstance(answer, ExpertFailure):
             with self._lock:
-                for key, answer in zip(group, asked, strict=True):
-                    answers[key] = answer
-                    if not isinstance(answer, ExpertFailure):
-                        self._cache.put(key, answer)
-        return [answers[key] for key in keys]
+                self._cache.put(key, answer)
 
-    def _known(
-        self, keys: Sequence[Hashable], requests: Sequence[Request]
-    ) -> tuple[dict[Hashable, Result | ExpertFailure], dict[str, dict[Hashable, Request]]]:
-        """What is remembered, and by (the first) capability what is to be asked, once each."""
-        answers: dict[Hashable, Result | ExpertFailure] = {}
-        wanted: dict[str, dict[Hashable, Request]] = {}
+    def count(
+        self, *, requests: int = 0, duplicates: int = 0, batches: int = 0, retries: int = 0, failures: int = 0
+    ) -> None:
+        """Count what was done."""
         with self._lock:
-            self.counters.requests += len(requests)
-            for key, request in zip(keys, requests, strict=True):
-                same = wanted.setdefault(self._together.get(request.capability, request.capability), {})
-                if key in answers or key in same:
-                    self.counters.duplicates += 1
-                elif (known := self._cache.get(key)) is not None:
-                    self.counters.cache_hits += 1
-                    answers[key] = known
-                else:
-                    same[key] = request
-        return answers, wanted
-
-    def _count(self, *, batches: int = 0, retries: int = 0, failures: int = 0) -> None:
-        with self._lock:
+            self.counters.requests += requests
+            self.counters.duplicates += duplicates
             self.counters.batches += batches
             self.counters.retries += retries
             self.counters.failures += failures
 
-    def _key(self, request: Request) -> Hashable:
+    def batched_with(self, capability: str) -> str:
+        """With which capability's requests those of another are asked: its own, unless an expert mixes them."""
+        return self._together.get(capability, capability)
+
+    def key(self, request: Request) -> Hashable:
+        """Equal for requests that have the same answer."""
         expert, view = self.experts.get(request.capability), request.view
         if expert is None:
             return (request.capability, None)
@@ -141,41 +162,54 @@ class ExpertPool:
         who = (expert.name, expert.fingerprint)
         return (request.capability, who, view.provenance.key, request.arguments, sample)
 
-    def _ask(self, capability: str, requests: list[Request]) -> list[Result | ExpertFailure]:
+    def ask(self, capability: str, requests: list[Request]) -> list[Result | ExpertFailure]:
+        """Ask the expert of a capability, in batches, and try again what fails."""
         expert = self.experts.get(capability)
         if expert is None:
-            self._count(failures=len(requests))
+            self.count(failures=len(requests))
             return [ExpertFailure(capability, f"no expert answers {capability}: pass one in experts=")] * len(requests)
-        answers: list[Result | ExpertFailure] = []
-        while len(answers) < len(requests):
+        return [answer for batch in self.cut(expert, requests) for answer in self._batch(expert, batch, RETRIES)]
+
+    def cut(self, expert: Expert, requests: list[Request]) -> Iterator[list[Request]]:
+        """Batches of no more than an expert takes, or has turned out to take."""
+        done = 0
+        while done < len(requests):
             size = self._limits.get(expert.name, max(1, expert.max_batch))
-            answers += self._batch(expert, requests[len(answers) : len(answers) + size], RETRIES)
-        return answers
+            yield requests[done : done + size]
+            done += size
 
     def _batch(self, expert: Expert, requests: list[Request], retries: int) -> list[Result | ExpertFailure]:
         """Run one batch; halve what failed of it until the bad request is alone, and try that one again."""
-        self._count(batches=1)
-        done: dict[int, Result | ExpertFailure] = {}
-        errors: dict[int, ExpertError] = {}
-        for place, answer in enumerate(_run(expert, requests)):
-            if isinstance(answer, ExpertError):
-                errors[place] = answer
-            else:
-                done[place] = answer
-        given_up = [answer for answer in done.values() if isinstance(answer, ExpertFailure)]
-        self._count(failures=len(given_up))
-        for failure in given_up:
-            self._report(failure.to_error())
+        self.count(batches=1)
+        answers = _run(expert, requests)
+        self.note(answers)
+        errors = {place: answer for place, answer in enumerate(answers) if isinstance(answer, ExpertError)}
         if errors:
             failed = [requests[place] for place in errors]
-            again = self._again(expert, failed, next(iter(errors.values())), len(requests), retries)
-            done |= zip(errors, again, strict=True)
-        return [done[place] for place in range(len(requests))]
+            again = self.again(expert, failed, next(iter(errors.values())), len(requests), retries)
+            for place, answer in zip(errors, again, strict=True):
+                answers[place] = answer
+        return [answer for answer in answers if not isinstance(answer, ExpertError)]
 
-    def _again(
-        self, expert: Expert, requests: list[Request], error: ExpertError, batch: int, retries: int
+    def note(self, answers: Sequence[Result | ExpertFailure | ExpertError]) -> None:
+        """Count and report what an expert has given up itself."""
+        for answer in answers:
+            if isinstance(answer, ExpertFailure):
+                self.count(failures=1)
+                self._report(answer.to_error())
+
+    def again(
+        self, expert: Expert, requests: list[Request], error: ExpertError, batch: int, retries: int = RETRIES
     ) -> list[Result | ExpertFailure]:
-        """What comes of the requests of a batch that failed."""
+        """What comes of the requests of a batch that failed.
+
+        Args:
+            expert: who failed.
+            requests: those that have no answer.
+            error: how it failed.
+            batch: how many requests the batch held.
+            retries: how often one is tried again alone.
+        """
         if batch > 1:
             half = max(1, len(requests) // 2)
             halves = [requests[:half], requests[half:]]
@@ -185,9 +219,9 @@ class ExpertPool:
                 self._limits[expert.name] = min(half, self._limits.get(expert.name, half))
             return parts
         if retries:
-            self._count(retries=1)
+            self.count(retries=1)
             return self._batch(expert, requests, retries - 1)
-        self._count(failures=1)
+        self.count(failures=1)
         self._report(error)
         return [ExpertFailure(error.expert, error.message)]
 
@@ -202,16 +236,24 @@ def _run(expert: Expert, requests: list[Request]) -> list[Result | ExpertFailure
     """What an expert answers to a batch; if it raises, the same error for each request."""
     try:
         with boundary(expert.name):
-            answers: list[Any] = list(expert.run(requests))
+            answers = list(expert.run(requests))
             if len(answers) != len(requests):
                 raise InvalidData(f"expected {len(requests)} results, but got {len(answers)}")
-            for place, (request, answer) in enumerate(zip(requests, answers, strict=True)):
-                if not isinstance(answer, (ExpertFailure, ExpertError)):
-                    check_result(request, answer)
-                    answers[place] = _read_only(answer)
-            return answers
+            return [_accepted(request, answer) for request, answer in zip(requests, answers, strict=True)]
     except ExpertError as error:
         return [error] * len(requests)
+
+
+def _accepted(request: Request, answer: Result | ExpertFailure | ExpertError) -> Result | ExpertFailure | ExpertError:
+    """An answer that was checked, and cannot be changed any more.
+
+    Raises:
+        InvalidData: if it is no answer to the request.
+    """
+    if isinstance(answer, (ExpertFailure, ExpertError)):
+        return answer
+    check_result(request, answer)
+    return _read_only(answer)
 
 
 def _read_only(result: Result) -> Result:
@@ -233,98 +275,128 @@ def _out_of_memory(error: ExpertError) -> bool:
     return isinstance(error.__cause__, MemoryError) or "out of memory" in error.message.lower()
 
 
-class ResultCache:
-    """Results by key, the least recently used dropped once they take more than so many bytes.
+class PoolAsking:
+    """What is asked of a pool, from the first request to the last answer.
+
+    Requests are gathered, without duplicates, until ``work`` is called. Experts in this process get batches of all that
+    was gathered; those in other processes work meanwhile, and their answers are there as soon as they come. A request
+    that was answered before is a duplicate, and gets the same answer, be it a failure.
 
     Args:
-        limit: in bytes.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.size = 0
-        self._results: OrderedDict[Hashable, tuple[Result, int]] = OrderedDict()
-
-    def get(self, key: Hashable) -> Result | None:
-        """The result of a key, which counts as used now; None if it is not remembered."""
-        found = self._results.get(key)
-        if found is None:
-            return None
-        self._results.move_to_end(key)
-        return found[0]
-
-    def put(self, key: Hashable, result: Result) -> None:
-        """Remember a result; one that is larger than the whole cache is not."""
-        size = result_bytes(result)
-        if size > self.limit:
-            return
-        self.size += size - self._results.pop(key, (result, 0))[1]
-        self._results[key] = (result, size)
-        while self.size > self.limit:
-            _, (_, dropped) = self._results.popitem(last=False)
-            self.size -= dropped
-
-    def __len__(self) -> int:
-        return len(self._results)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """What is remembered stays behind: it can be had again."""
-        return {"limit": self.limit, "size": 0, "_results": OrderedDict()}
-
-
-Steps: TypeAlias = "Generator[list[Request], Sequence[Result | ExpertFailure], T]"
-
-
-def drive(steps: Steps[T], pool: ExpertPool) -> T:
-    """The immediate driver: run a step to its end, answering its requests as they come.
-
-    Args:
-        steps: what ``Episode.step`` returned.
         pool: who answers.
+        opened: closes what is opened here.
     """
-    try:
-        requests = next(steps)
-        while True:
-            requests = steps.send(pool.answer(requests))
-    except StopIteration as stop:
-        return stop.value
+
+    def __init__(self, pool: ExpertPool, opened: ExitStack) -> None:
+        self.answers: dict[Hashable, Result | ExpertFailure] = {}
+        """What has been answered, by the keys that ``ask`` gave."""
+        self._pool, self._opened = pool, opened
+        self._gathered: dict[str, dict[Hashable, Request]] = {}
+        """What nobody was asked yet, by the (first) capability."""
+        self._keys: set[Hashable] = set()
+        self._lines: dict[int, Asking] = {}
+        """Ways to other processes, by the id of these."""
+        self._under_way: dict[tuple[int, int], _UnderWay] = {}
+        """What is asked there, by the way and its ticket."""
+        self._failed: list[tuple[_UnderWay, ExpertError]] = []
+        self._first = True
+
+    def ask(self, requests: Sequence[Request]) -> list[Hashable]:
+        """Ask more; the keys under which their answers will be in ``answers``, or are already."""
+        keys = [self._pool.key(request) for request in requests]
+        duplicates = 0
+        for key, request in zip(keys, requests, strict=True):
+            if key in self._keys:
+                duplicates += 1
+                continue
+            self._keys.add(key)
+            known = self._pool.known(key)
+            if known is None:
+                self._gathered.setdefault(self._pool.batched_with(request.capability), {})[key] = request
+            else:
+                self.answers[key] = known
+        self._pool.count(requests=len(requests), duplicates=duplicates)
+        return keys
+
+    def work(self) -> list[Hashable]:
+        """Have requests answered until some of them are; their keys."""
+        self._send()
+        first, self._first = self._first, False
+        if self._gathered and (first or not self._under_way):
+            # At first, while others work; then no more until all have answered, so that batches do not fall apart.
+            return self._answer_here()
+        if self._under_way:
+            return self._collect()
+        return self._try_again()
+
+    def _send(self) -> None:
+        """Ask the processes."""
+        for capability, requests in list(self._gathered.items()):
+            expert = self._pool.experts.get(capability)
+            if not isinstance(expert, WorkerExpert):
+                continue
+            for processes in self._pool.processes if not self._lines else ():
+                # All of them at once, in one order: two threads must not wait for each other.
+                self._lines[id(processes)] = self._opened.enter_context(processes.asking())
+            del self._gathered[capability]
+            line, keys = id(expert.processes), iter(requests)
+            for batch in self._pool.cut(expert, list(requests.values())):
+                self._pool.count(batches=1)
+                for ticket, request in zip(self._lines[line].ask(expert.index, batch), batch, strict=True):
+                    self._under_way[line, ticket] = _UnderWay(next(keys), request, expert, len(batch))
+
+    def _answer_here(self) -> list[Hashable]:
+        answered = []
+        gathered, self._gathered = self._gathered, {}
+        for capability, requests in gathered.items():
+            for key, answer in zip(requests, self._pool.ask(capability, list(requests.values())), strict=True):
+                answered.append(self._answered(key, answer))
+        return answered
+
+    def _collect(self) -> list[Hashable]:
+        """What processes have answered; where several groups of them are asked, one at least is waited for."""
+        answered = []
+        for line, asking in self._lines.items():
+            for ticket, answer in asking.collect().items():
+                asked = self._under_way.pop((line, ticket))
+                try:
+                    with boundary(asked.expert.name):
+                        answer = _accepted(asked.request, answer)
+                except ExpertError as error:
+                    answer = error
+                if isinstance(answer, ExpertError):
+                    self._failed.append((asked, answer))
+                else:
+                    self._pool.note([answer])
+                    answered.append(self._answered(asked.key, answer))
+        return answered
+
+    def _try_again(self) -> list[Hashable]:
+        """Try again what has failed, once nothing else is under way."""
+        answered = []
+        failed, self._failed = self._failed, []
+        while failed:
+            (first, error) = failed[0]
+            alike = [asked for asked, _ in failed if asked.expert is first.expert]
+            failed = [(asked, other) for asked, other in failed if asked.expert is not first.expert]
+            requests = [asked.request for asked in alike]
+            answers = self._pool.again(first.expert, requests, error, max(asked.batch for asked in alike))
+            for asked, answer in zip(alike, answers, strict=True):
+                answered.append(self._answered(asked.key, answer))
+        return answered
+
+    def _answered(self, key: Hashable, answer: Result | ExpertFailure) -> Hashable:
+        self._pool.keep(key, answer)
+        self.answers[key] = answer
+        return key
 
 
-def drive_all(steps: Sequence[Steps[T]], pool: ExpertPool) -> list[T]:
-    """The batched driver: run many steps to their ends side by side.
+@dataclass(frozen=True, eq=False)
+class _UnderWay:
+    """A request that another process was asked."""
 
-    Each round gathers what all of them ask, has it answered together, and resumes them all; a step that asks twice
-    takes part in two rounds.
-
-    Args:
-        steps: what ``Episode.step`` returned, of different episodes.
-        pool: who answers.
-
-    Returns:
-        What each step came to, in order.
-
-    Raises:
-        Exception: what a step raised; those that wait for results then are closed and never taken, those that had come
-            to their end before stay taken.
-    """
-    ended: dict[int, T] = {}
-    asked: dict[int, list[Request]] = {}
-
-    def resume(index: int, results: Sequence[Result | ExpertFailure] | None) -> None:
-        try:
-            asked[index] = next(steps[index]) if results is None else steps[index].send(results)
-        except StopIteration as stop:
-            ended[index] = stop.value
-
-    try:
-        for index in range(len(steps)):
-            resume(index, None)
-        while asked:
-            waiting, asked = asked, {}
-            answers = iter(pool.answer([request for requests in waiting.values() for request in requests]))
-            for index, requests in waiting.items():
-                resume(index, [next(answers) for _ in requests])
-    finally:
-        for step in steps:
-            step.close()
-    return [ended[index] for index in range(len(steps))]
+    key: Hashable
+    request: Request
+    expert: WorkerExpert
+    batch: int
+    """How many were asked together."""

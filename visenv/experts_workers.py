@@ -5,27 +5,25 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import queue
 import threading
 import weakref
-from collections import OrderedDict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import cloudpickle
 
-from visenv.capabilities import Expert, ExpertFailure, Request, Result, Upscale
+from visenv.capabilities import Expert, ExpertFailure, Request, Result, View, foresees
 from visenv.errors import ExpertError, InvalidData
-from visenv.worker_pixels import Ledger
-from visenv.worker_process import ProcessLost, RemoteError, WorkerProcess
+from visenv.worker_asking import SENDING, Asking, ImageWork
+from visenv.worker_pixels import Glance, Later, Ledger
+from visenv.worker_process import Foreseen, ProcessLost, RemoteError, Reply, WorkerProcess
 
-LOST_ALONE = 2
-"""How many single requests may each cost one worker its process, in one batch, before it is asked no more."""
 REMEMBERED = 4096
 """Images whose worker is remembered."""
-KNOWN = 10.0
-"""What a request costs about an image that a worker was asked about before, in pixels of the side of a new image."""
-SENDING = 4.0
-"""What sending an image costs, likewise."""
+FORESEEN = 256
+"""Images to look at ahead that are remembered; of more, the first are forgotten."""
 
 
 class ExpertProcesses:
@@ -50,15 +48,23 @@ class ExpertProcesses:
         self.experts, self.workers, self.timeout = tuple(experts), workers, timeout
         self.replaced = 0
         """How many processes were lost and replaced."""
+        self.foreseeing = any(foresees(expert) for expert in self.experts)
+        """Whether any of them can look at images before it is asked about them."""
         self._pickled = _pickled(self.experts)
         self._reset()
 
     def _reset(self) -> None:
         self._owner = os.getpid()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._processes: list[WorkerProcess | None] = [None] * self.workers
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._seen: OrderedDict[str, int] = OrderedDict()
         """By an image's provenance key, the worker that looked at it last."""
+        self._ahead: OrderedDict[str, Later] = OrderedDict()
+        """Images that will likely be asked about, by provenance key."""
+        self._ahead_lock = threading.Lock()
+        self._looking_ahead = [0] * self.workers
+        """How many images each process was given to look at ahead, and has not."""
         self.ledgers = [Ledger() for _ in range(self.workers)]
         """What pixels each process holds."""
         weakref.finalize(self, _end, self._processes, self._owner)
@@ -75,51 +81,115 @@ class ExpertProcesses:
         with self._lock:
             _end(self._processes, self._owner)
             self._seen.clear()
+            self._looking_ahead = [0] * self.workers
+            with self._ahead_lock:
+                self._ahead.clear()
 
     def run(self, expert: int, requests: Sequence[Request]) -> list[Result | ExpertFailure | ExpertError]:
         """Have a batch answered, part by part at the same time.
 
         Args:
             expert: the index of who answers.
-            requests: in any order; those about one image go to one process.
+            requests: in any order.
 
         Returns:
-            In order: results; an ``ExpertError`` for each request of a part in which the expert raised; and an
-            ``ExpertFailure`` where all has been tried.
+            In order, what ``Asking.collect`` gives.
         """
+        with self.asking() as asking:
+            tickets, answers = asking.ask(expert, requests), dict[int, Any]()
+            while asking.pending:
+                answers |= asking.collect()
+            answers |= asking.collect()
+        return [answers[ticket] for ticket in tickets]
+
+    @contextlib.contextmanager
+    def asking(self) -> Iterator[Asking]:
+        """Ask, and go on asking as answers come; nobody else does meanwhile. Answers that nobody waits for are lost."""
         if self._owner != os.getpid():
             self._reset()
         with self._lock:
+            asking = Asking(self)
             try:
-                return _Batch(self, expert, requests).run()
-            except BaseException:
+                try:
+                    yield asking
+                except Exception:
+                    asking.abandon()
+                    raise
+                asking.abandon()
+            except BaseException as error:
                 # Somebody stopped waiting: an answer that comes later must not be taken for the next one's.
-                self._end_all()
+                if asking.pending or not isinstance(error, Exception):
+                    self._end_all()
                 raise
+            asking.leave()
+
+    def foresee(self, views: Iterable[View]) -> None:
+        """Have images looked at that will likely be asked about, by processes that nobody asks anything.
+
+        For experts that can; may be called on any thread. Images that nobody holds any more are left out. What an
+        expert enlarges needs no foreseeing: its process looks at it by itself, if nobody asks it anything.
+        """
+        if self.foreseeing:
+            new = {view.provenance.key: Later(view) for view in views}
+            with self._ahead_lock:
+                self._ahead |= new
+                while len(self._ahead) > FORESEEN:
+                    self._ahead.popitem(last=False)
 
     def _end_all(self) -> None:
         for worker, process in enumerate(self._processes):
             if process is not None:
                 self.lose(worker)
 
-    def ready(self, workers: Iterable[int]) -> dict[int, WorkerProcess | ProcessLost | RemoteError]:
-        """The processes of some workers, or why there is none; whatever is missing is started, all at the same time."""
-        for worker, process in enumerate(self._processes):
+    # --- for whom it is that asks -------------------------------------------------------------------------------------
+
+    def start(self, workers: Iterable[int]) -> None:
+        """Replace processes of some workers that have died, and start those that are missing, at the same time."""
+        for worker in workers:
+            process = self._processes[worker]
             if process is not None and not process.alive:
                 self.lose(worker)
-            if self._processes[worker] is None:
-                self._processes[worker], self.ledgers[worker] = WorkerProcess(self._pickled), Ledger()
-        found: dict[int, WorkerProcess | ProcessLost | RemoteError] = {}
-        found |= {worker: process for worker in workers if (process := self._processes[worker]) is not None}
-        for step in (WorkerProcess.greet, WorkerProcess.await_ready):
-            for worker, started in found.items():
-                if isinstance(started, WorkerProcess):
-                    try:
-                        step(started)
-                    except (ProcessLost, RemoteError) as error:
-                        found[worker] = error
-                        self.lose(worker)
-        return found
+        for worker, process in enumerate(self._processes):
+            if process is None:
+                self._processes[worker] = WorkerProcess(self._pickled, self._bell)
+                self.ledgers[worker] = Ledger()
+        for process in self._processes:
+            if process is not None:
+                with contextlib.suppress(ProcessLost):  # who asks it will find out
+                    process.greet()
+
+    def process(self, worker: int) -> WorkerProcess | ProcessLost | RemoteError:
+        """The process of a worker, started if it is missing, once its experts are loaded; or why there is none."""
+        if self._processes[worker] is None:
+            self.start([])
+        process = self._processes[worker]
+        assert process is not None
+        try:
+            process.greet()
+            process.await_ready()
+        except (ProcessLost, RemoteError) as error:
+            self.lose(worker)
+            return error
+        return process
+
+    def heard(self, worker: int) -> Reply | None:
+        """What a worker's process has said next, if anything.
+
+        Raises:
+            ProcessLost: if it has died.
+        """
+        process = self._processes[worker]
+        said = process.reply() if process is not None and process.ready else None
+        if isinstance(said, Foreseen):
+            self._looking_ahead[worker] -= 1
+        return said
+
+    def wait(self, seconds: float | None) -> None:
+        """Wait until a process says something; for so long at most."""
+        with contextlib.suppress(queue.Empty):
+            self._bell.get(timeout=seconds)
+            while True:
+                self._bell.get_nowait()
 
     def lose(self, worker: int) -> None:
         """Take note that a worker's process has gone, and with it what it knew."""
@@ -129,118 +199,66 @@ class ExpertProcesses:
             self.replaced += 1
         for key in [key for key, where in self._seen.items() if where == worker]:
             del self._seen[key]
+        self._looking_ahead[worker] = 0
 
-    def assign(self, requests: Sequence[Request]) -> list[list[int]]:
-        """Which worker answers which requests, as positions by worker.
+    def look_ahead(self, worker: int, most: int) -> None:
+        """Give a process images to look at once nothing is asked, up to so many at a time."""
+        process = self._processes[worker]
+        while process is not None and process.ready and self._looking_ahead[worker] < most:
+            view = self._next_ahead(worker)
+            if view is None:
+                return
+            with contextlib.suppress(ProcessLost):  # who asks it will find out
+                process.foresee(self.ledgers[worker].parcel([Glance(view)]))
+            self.remember(view.provenance.key, worker)
+            self._looking_ahead[worker] += 1
+
+    def _next_ahead(self, worker: int) -> View | None:
+        """The first image that no other process holds."""
+        with self._ahead_lock:
+            for key in list(self._ahead):
+                view = self._ahead[key].view()
+                if view is None or key in self._seen:
+                    del self._ahead[key]
+                elif key in self.ledgers[worker] or not any(key in ledger for ledger in self.ledgers):
+                    del self._ahead[key]
+                    return view
+        return None
+
+    def assign(self, requests: Sequence[Request], loads: list[float]) -> list[list[ImageWork]]:
+        """Which worker answers which requests, as images, the largest first.
 
         Requests about one image stay together, and go where that image was before, unless it is quicker elsewhere.
+
+        Args:
+            requests: what is asked.
+            loads: what each worker has to do already.
         """
-        images: dict[str, _Image] = {}
+        images: dict[str, ImageWork] = {}
         for place, request in enumerate(requests):
-            images.setdefault(request.view.provenance.key, _Image(request)).add(place, request)
-        loads, assigned = [0.0] * self.workers, [list[int]() for _ in range(self.workers)]
+            images.setdefault(request.view.provenance.key, ImageWork(request)).add(place, request)
+        assigned: list[list[ImageWork]] = [[] for _ in range(self.workers)]
         for key, image in sorted(images.items(), key=lambda item: -item[1].side):
-            before = self._seen.pop(key, None)
-            ends = [
-                loads[worker] + image.cost(worker == before) + SENDING * (key not in self.ledgers[worker])
+            before = self._seen.get(key)
+            costs = [
+                image.cost(worker == before) + SENDING * (key not in self.ledgers[worker])
                 for worker in range(self.workers)
             ]
+            ends = [load + cost for load, cost in zip(loads, costs, strict=True)]
             worker = ends.index(min(ends))
             loads[worker] = ends[worker]
-            assigned[worker] += image.places
+            image.share, image.fresh = costs[worker], image.looked_at and worker != before
+            assigned[worker].append(image)
             if (looked := worker if image.looked_at else before) is not None:
-                self._seen[key] = looked
+                self.remember(key, looked)
+        return assigned
+
+    def remember(self, key: str, worker: int) -> None:
+        """Take note that a worker looks at an image."""
+        self._seen[key] = worker
+        self._seen.move_to_end(key)
         while len(self._seen) > REMEMBERED:
             self._seen.popitem(last=False)
-        return [sorted(places) for places in assigned]
-
-
-class _Image:
-    """What is asked about one image, and about what it costs: looking at a new one is most of it, and enlarging one."""
-
-    def __init__(self, request: Request) -> None:
-        self.side = math.sqrt(math.prod(request.view.size))
-        self.places: list[int] = []
-        self.looked_at = False
-        self._work = 0.0
-
-    def add(self, place: int, request: Request) -> None:
-        enlarged = isinstance(request, Upscale)
-        self.places.append(place)
-        self.looked_at |= not enlarged
-        self._work += self.side / 2 if enlarged else KNOWN
-
-    def cost(self, known: bool) -> float:
-        return self._work + self.side * (self.looked_at and not known)
-
-
-class _Batch:
-    """One call of ``ExpertProcesses.run``."""
-
-    def __init__(self, processes: ExpertProcesses, expert: int, requests: Sequence[Request]) -> None:
-        self.processes, self.expert, self.requests = processes, expert, requests
-        self.name = processes.experts[expert].name
-        most = max(1, processes.experts[expert].max_batch)
-        self.waiting = [
-            deque(places[start : start + most] for start in range(0, len(places), most))
-            for places in processes.assign(requests)
-        ]
-        self.lost_alone = [0] * processes.workers
-        self.answers: dict[int, Result | ExpertFailure | ExpertError] = {}
-
-    def run(self) -> list[Result | ExpertFailure | ExpertError]:
-        """Hand every worker its next part, wait for all, and so on."""
-        while working := [worker for worker, parts in enumerate(self.waiting) if parts]:
-            self._round(working)
-        return [self.answers[place] for place in range(len(self.requests))]
-
-    def _round(self, working: list[int]) -> None:
-        parts = {worker: self.waiting[worker].popleft() for worker in working}
-        begun: dict[int, WorkerProcess] = {}
-        for worker, process in self.processes.ready(working).items():
-            if isinstance(process, WorkerProcess):
-                with self._losses_of(worker, parts[worker]):
-                    process.begin(self.expert, self.processes.ledgers[worker].parcel(self._requests(parts[worker])))
-                    begun[worker] = process
-            else:
-                self._give_up(worker, parts[worker], str(process))
-        for worker, process in begun.items():
-            with self._losses_of(worker, parts[worker]):
-                results = process.finish(self.processes.timeout)
-                self.answers |= zip(parts[worker], results, strict=True)
-                self.processes.ledgers[worker].note(self._requests(parts[worker]), results)
-
-    def _requests(self, part: list[int]) -> list[Request]:
-        return [self.requests[place] for place in part]
-
-    @contextlib.contextmanager
-    def _losses_of(self, worker: int, part: list[int]) -> Any:
-        """What is to be done about a part when its process is lost, or the expert raised there."""
-        try:
-            yield
-        except RemoteError as error:
-            for place in part:
-                self.answers[place] = failed = ExpertError(self.name, str(error))
-                failed.__cause__ = MemoryError() if error.memory else error
-        except ProcessLost as error:
-            self.processes.lose(worker)
-            self._after_loss(worker, part, str(error))
-
-    def _after_loss(self, worker: int, part: list[int], why: str) -> None:
-        """Ask each request alone from now on, and none any more once some have failed alone."""
-        if len(part) > 1:
-            rest = [place for waiting in self.waiting[worker] for place in waiting]
-            self.waiting[worker] = deque([place] for place in part + rest)
-            return
-        self.answers[part[0]] = ExpertFailure(self.name, why)
-        self.lost_alone[worker] += 1
-        if self.lost_alone[worker] == LOST_ALONE:
-            self._give_up(worker, [], f"not asked, after {LOST_ALONE} others of its batch: {why}")
-
-    def _give_up(self, worker: int, part: list[int], why: str) -> None:
-        rest = [place for waiting in self.waiting[worker] for place in waiting]
-        self.answers |= {place: ExpertFailure(self.name, why) for place in part + rest}
-        self.waiting[worker].clear()
 
 
 class WorkerExpert:
@@ -291,6 +309,11 @@ class WorkerExpert:
     def run(self, requests: Sequence[Request]) -> list[Result | ExpertFailure | ExpertError]:
         """Answer a batch; see ``ExpertProcesses.run`` for what stands in the place of a result that is none."""
         return self.processes.run(self._index, requests)
+
+    @property
+    def index(self) -> int:
+        """Which of the experts of its processes it is."""
+        return self._index
 
     def close(self) -> None:
         """End the processes; they start again if they are asked again."""

@@ -2,95 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar, TypeGuard
 
 import numpy as np
 from gymnasium.error import ClosedEnvironmentError
-from gymnasium.utils.seeding import np_random
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from visenv.datasets.base import Dataset
+from visenv.driving import drive_all
 from visenv.env import VisionToolEnv
-from visenv.episode import EpisodeState
+from visenv.episode import EpisodeState, StepResult
 from visenv.errors import EpisodeOver, InvalidData
-from visenv.experts_pool import drive_all
 from visenv.observation import Observation
+from visenv.sample_process import SampleProcess
+from visenv.sample_streams import SampleStream
 from visenv.types import BoolArray, Sample
 
 PER_ENV_OPTIONS = ("index", "sample_id")
 WHOLE = frozenset({"error", "outcome", "tool", "final_obs"})
 """Keys of infos whose values are not stacked part by part."""
-
-
-class SampleStream:
-    """The episodes that one seed gives, in order, for one or several environments that all start at the first.
-
-    The next sample is drawn, and its episode prepared, on another thread before anybody asks for it.
-
-    Args:
-        dataset: where samples come from; its ``draw`` is called on the other thread.
-        prepare: says what an episode about a sample begins with, on the other thread too.
-        seed: of the stream; the samples are those that one environment draws after ``reset(seed=seed)``.
-        readers: the environments that read it.
-        workers: who draws ahead.
-    """
-
-    def __init__(
-        self,
-        dataset: Dataset,
-        prepare: Callable[[Sample], EpisodeState],
-        seed: int | None,
-        readers: Iterable[int],
-        workers: ThreadPoolExecutor,
-    ) -> None:
-        self._dataset, self._prepare, self._workers = dataset, prepare, workers
-        self._rng = np_random(seed)[0]
-        self._places = dict.fromkeys(readers, 0)
-        self._drawn: dict[int, Future[EpisodeState]] = {}
-        self._count = 0
-        self._draw_ahead()
-
-    def _draw_ahead(self) -> None:
-        # One worker thread draws for everybody, in the order of submission: a stream's samples come in order.
-        self._drawn[self._count] = self._workers.submit(self._draw)
-        self._count += 1
-
-    def _draw(self) -> EpisodeState:
-        return self._prepare(self._dataset.draw(self._rng))
-
-    def peek(self, reader: int) -> EpisodeState:
-        """What one reader's next episode begins with.
-
-        The reader stays where it is, unless the sample cannot be drawn: then it is passed.
-
-        Raises:
-            Exception: what the data set raised.
-        """
-        try:
-            return self._drawn[self._places[reader]].result()
-        except Exception:
-            self.advance(reader)
-            raise
-
-    def advance(self, reader: int) -> None:
-        """Move one reader on to the sample after its next."""
-        self._places[reader] += 1
-        if self._places[reader] == self._count:
-            self._draw_ahead()
-        self._forget_before(min(self._places.values()))
-
-    def leave(self, reader: int) -> None:
-        """One reader reads no more: nothing is kept for it."""
-        del self._places[reader]
-        self._forget_before(min(self._places.values(), default=self._count))
-
-    def _forget_before(self, place: int) -> None:
-        for passed in [number for number in self._drawn if number < place]:
-            self._drawn.pop(passed).cancel()
 
 
 class VisionToolVectorEnv(VectorEnv[Observation, Any, Any]):
@@ -138,6 +71,7 @@ class VisionToolVectorEnv(VectorEnv[Observation, Any, Any]):
         # First what closing needs: Gymnasium closes also what could not be made.
         self._workers = ThreadPoolExecutor(max_workers=1, thread_name_prefix="visenv-samples")
         self.envs: list[VisionToolEnv] = []
+        self._samples: SampleProcess | None = None
         for name, value in (
             ("num_envs", num_envs),
             ("group_size", group_size),
@@ -165,6 +99,8 @@ class VisionToolVectorEnv(VectorEnv[Observation, Any, Any]):
         self.action_space = batch_space(first.action_space, num_envs)
         self.seeds: tuple[int | None, ...] = (None,) * num_envs
         self._copy = copy
+        # With processes for experts, one more draws samples: on a thread of this one it would hold the others up.
+        self._samples = SampleProcess(first.dataset) if keywords.get("expert_workers") else None
         self._streams: dict[int, SampleStream] = {}
         """Of each environment, once it was reset."""
         self._observations: Observation = {
@@ -257,8 +193,13 @@ class VisionToolVectorEnv(VectorEnv[Observation, Any, Any]):
         rewards = np.zeros(self.num_envs, np.float64)
         terminations, truncations = np.zeros_like(self._over), np.zeros_like(self._over)
         before = [self.envs[index].episode.get_state() for index in acting]
+
+        def observe(place: int, _: StepResult) -> None:
+            # While others wait for experts; what it takes is remembered by the episode.
+            self.envs[acting[place]].observation(self._row(acting[place]))
+
         try:
-            results = drive_all([self.envs[index].stepping(actions[index]) for index in acting], self.pool)
+            results = drive_all([self.envs[index].stepping(actions[index]) for index in acting], self.pool, observe)
             for index, result in zip(acting, results, strict=True):
                 late = self._steps[index] + 1 == self.max_episode_steps
                 rewards[index], terminations[index] = result.reward, result.terminated
@@ -269,6 +210,8 @@ class VisionToolVectorEnv(VectorEnv[Observation, Any, Any]):
         except BaseException:
             for index, state in zip(acting, before, strict=True):
                 self.envs[index].episode.set_state(state)
+            for index in acting:
+                self.envs[index].observation(self._row(index))
             raise
         for index, result in zip(acting, results, strict=True):
             self.envs[index].finish(result)
@@ -281,8 +224,6 @@ class VisionToolVectorEnv(VectorEnv[Observation, Any, Any]):
                 if over[index]:
                     final = {"final_obs": env.observation(), "final_info": env.info()}
                 self._begin(index, states[index])
-            else:
-                env.observation(self._row(index))
             infos.append(final | env.info())
         return rewards, terminations, truncations, infos
 
@@ -293,6 +234,8 @@ class VisionToolVectorEnv(VectorEnv[Observation, Any, Any]):
     def close_extras(self, **kwargs: Any) -> None:
         """Stop drawing samples."""
         self._workers.shutdown(wait=True, cancel_futures=True)
+        if self._samples is not None:
+            self._samples.close()
         for env in self.envs:
             env.close()
 
@@ -329,6 +272,16 @@ class VisionToolVectorEnv(VectorEnv[Observation, Any, Any]):
         self.envs[index].observation(self._row(index))
         self._steps[index], self._over[index] = 0, False
 
+    def _sampling(self, rng: np.random.Generator) -> tuple[Sample, np.random.Generator]:
+        """A sample by chance, and the generator as it is after that."""
+        return (self.envs[0].dataset.draw(rng), rng) if self._samples is None else self._samples.draw(rng)
+
+    def _prepare(self, sample: Sample) -> EpisodeState:
+        """What an episode begins with, whose images experts may look at until then."""
+        state = self.envs[0].prepare(sample)
+        self.pool.foresee([state.workspace.view(name, sample.sample_id) for name in state.workspace.images])
+        return state
+
     def _row(self, index: int) -> Observation:
         return {name: values[index] for name, values in self._observations.items()}
 
@@ -343,12 +296,11 @@ class VisionToolVectorEnv(VectorEnv[Observation, Any, Any]):
         for index, seed in seeds.items():
             if seed is not None or index not in self._streams:
                 readers.setdefault((index // self.group_size, seed), []).append(index)
-        first = self.envs[0]
         for (_, seed), indices in readers.items():
             for index in indices:
                 if index in self._streams:
                     self._streams[index].leave(index)
-            stream = SampleStream(first.dataset, first.prepare, seed, indices, self._workers)
+            stream = SampleStream(self._sampling, self._prepare, seed, indices, self._workers)
             self._streams |= dict.fromkeys(indices, stream)
         self.seeds = tuple(old if (new := seeds.get(index)) is None else new for index, old in enumerate(self.seeds))
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 
-from visenv.capabilities import ExpertFailure, Request, Result, Upscale, Upscaled
+from visenv.capabilities import ExpertFailure, Request, Result, Upscale, Upscaled, View
 from visenv.errors import ExpertError
+from visenv.geometry import scaling
 from visenv.images import Provenance, RootPixels
 from visenv.types import Pixels
 
@@ -18,11 +21,39 @@ HELD_BYTES = 64 * 2**20
 _NO_PIXELS = np.zeros((0, 0, 3), np.uint8)
 
 
+@dataclass(frozen=True, eq=False)
+class Glance:
+    """An image that a process may look at while nobody asks it anything: it will likely be asked about it."""
+
+    view: View
+
+
+class Later:
+    """A view that is to be looked at if somebody still holds its pixels by then.
+
+    Args:
+        view: what to look at.
+    """
+
+    def __init__(self, view: View) -> None:
+        self._steps = view.provenance.steps
+        self._root, self._pixels = weakref.ref(view.provenance.root), weakref.ref(view.pixels)
+        self._rest = (view.name, view.root, view.to_root, view.sample_id)
+
+    def view(self) -> View | None:
+        """The view; None if nobody holds its pixels any more."""
+        root, pixels = self._root(), self._pixels()
+        return None if root is None or pixels is None else View(pixels, Provenance(root, self._steps), *self._rest)
+
+
+Message: TypeAlias = "Request | Glance"
+
+
 @dataclass(frozen=True)
 class Parcel:
     """Requests on their way to another process."""
 
-    requests: list[Request]
+    requests: list[Message]
     """Without their pixels."""
     pixels: dict[str, Pixels]
     """Those that the process does not hold yet, by provenance key."""
@@ -45,7 +76,7 @@ class Ledger:
     def __contains__(self, key: str) -> bool:
         return key in self._sizes
 
-    def parcel(self, requests: Sequence[Request]) -> Parcel:
+    def parcel(self, requests: Sequence[Message]) -> Parcel:
         """Requests as the process needs them; what is sent along, it holds from now on."""
         views = {request.view.provenance.key: request.view for request in requests}
         fresh = {key: np.ascontiguousarray(view.pixels) for key, view in views.items() if key not in self}
@@ -55,11 +86,13 @@ class Ledger:
         forgotten, self._forgotten = [key for key in self._forgotten if key not in self], []
         return Parcel([_light(request) for request in requests], fresh, forgotten)
 
-    def note(self, requests: Sequence[Request], answers: Sequence[Result | ExpertFailure | ExpertError]) -> None:
-        """Take note of the images that the process made, and holds since."""
-        for key, pixels in made(requests, answers).items():
+    def note(self, requests: Sequence[Request], answers: Sequence[Result | ExpertFailure | ExpertError]) -> list[str]:
+        """Take note of the images that the process made, and holds since; their keys."""
+        new = made(requests, answers)
+        for key, pixels in new.items():
             self._hold(key, pixels.nbytes)
         self._shrink(set())
+        return list(new)
 
     def _hold(self, key: str, size: int) -> None:
         self._sizes[key] = size
@@ -74,7 +107,7 @@ class Ledger:
             self._forgotten.append(key)
 
 
-def unpack(parcel: Parcel, held: dict[str, Pixels]) -> list[Request]:
+def unpack(parcel: Parcel, held: dict[str, Pixels]) -> list[Message]:
     """The requests of a parcel, with their pixels.
 
     Args:
@@ -97,16 +130,27 @@ def hold(images: Mapping[str, Pixels], held: dict[str, Pixels]) -> None:
         held[key].flags.writeable = False
 
 
-def made(requests: Sequence[Request], answers: Sequence[Result | ExpertFailure | ExpertError]) -> dict[str, Pixels]:
+def made(requests: Sequence[Message], answers: Sequence[Result | ExpertFailure | ExpertError]) -> dict[str, Pixels]:
     """The images that answers brought into being, by the provenance keys that they will be asked about under."""
-    return {
-        request.view.provenance.then(f"x{request.factor}:{answer.fingerprint}").key: answer.pixels
+    return {view.provenance.key: view.pixels for view in made_views(requests, answers)}
+
+
+def made_views(requests: Sequence[Message], answers: Sequence[Result | ExpertFailure | ExpertError]) -> list[View]:
+    """The same, as experts will be shown them."""
+    return [
+        View(
+            answer.pixels,
+            request.view.provenance.then(f"x{request.factor}:{answer.fingerprint}"),
+            to_root=request.view.to_root @ scaling(1 / request.factor),
+            root=request.view.root,
+            sample_id=request.view.sample_id,
+        )
         for request, answer in zip(requests, answers, strict=True)
         if isinstance(request, Upscale) and isinstance(answer, Upscaled)
-    }
+    ]
 
 
-def _light(request: Request) -> Request:
+def _light(request: Message) -> Message:
     """A request without pixels, neither the image's nor its root's."""
     provenance = request.view.provenance
     root = RootPixels(_NO_PIXELS)

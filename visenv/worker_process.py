@@ -19,13 +19,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
-from visenv.capabilities import Expert, ExpertFailure, Request, Result
+from visenv.capabilities import Expert, ExpertFailure, Request, Result, View, foresees
 from visenv.errors import ExpertError, InvalidData, VisenvError
 from visenv.types import Pixels
-from visenv.worker_pixels import Parcel, hold, made, unpack
+from visenv.worker_pixels import Parcel, hold, made, made_views, unpack
 
 START_SECONDS = 300.0
 """How long a process may take to start and to load its experts."""
@@ -33,12 +34,15 @@ GRACE_SECONDS = 2.0
 """How long a process may take to end after it was told to."""
 PIPE_BYTES = 2**20
 """What a pipe holds: the most that Linux gives to everybody."""
-_BOOT = "import sys, json; sys.path[:] = json.loads(sys.stdin.buffer.readline()); import visenv.worker_process as w; "
-_COMMAND = _BOOT + "w.serve()"
+_COMMAND = "import sys, json; sys.path[:] = json.loads(sys.stdin.buffer.readline()); import {0} as it; it.serve()"
 
 
 class ProcessLost(VisenvError):
     """A process died, or was killed because it took too long; the message says which."""
+
+
+class Foreseen:
+    """A process has looked at what it was to foresee."""
 
 
 class RemoteError(VisenvError):
@@ -52,6 +56,10 @@ class RemoteError(VisenvError):
     def __init__(self, message: str, memory: bool) -> None:
         super().__init__(message)
         self.memory = memory
+
+
+Reply: TypeAlias = "list[Result | ExpertFailure | ExpertError] | RemoteError | Foreseen"
+"""What a process says: the answers to a batch, that the expert raised, or that it has looked ahead."""
 
 
 # --- frames -------------------------------------------------------------------------------------------------------
@@ -91,7 +99,7 @@ def _exactly(stream: io.BufferedReader, size: int) -> bytearray:
     return data
 
 
-def _widen(pipe: int) -> None:
+def widen(pipe: int) -> None:
     """Let a pipe hold more, so that the two sides wait less for each other; where the system allows it."""
     with contextlib.suppress(ImportError, AttributeError, OSError):
         import fcntl
@@ -99,33 +107,47 @@ def _widen(pipe: int) -> None:
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 
+def launch(module: str) -> tuple[subprocess.Popen[bytes], io.BufferedWriter, io.BufferedReader]:
+    """Start a process that runs the function ``serve`` of a module.
+
+    It must not be sent anything before it has said something: until then it reads too far.
+
+    Returns:
+        The process, where to write what it reads, and where to read what it writes.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", _COMMAND.format(module)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert isinstance(process.stdin, io.BufferedWriter)
+    assert isinstance(process.stdout, io.BufferedReader)
+    for pipe in (process.stdin, process.stdout):
+        widen(pipe.fileno())
+    with contextlib.suppress(OSError):  # who does not listen is found lost when it is asked
+        process.stdin.write(json.dumps(sys.path).encode() + b"\n")
+        process.stdin.flush()
+    return process, process.stdin, process.stdout
+
+
 # --- the side that asks -------------------------------------------------------------------------------------------
 
 
 class WorkerProcess:
-    """A process that holds experts and answers one batch at a time.
+    """A process that holds experts and answers batches, one after the other.
 
     Args:
         experts: a list of experts, pickled by cloudpickle.
+        bell: rung whenever the process has said something.
     """
 
-    def __init__(self, experts: bytes) -> None:
+    def __init__(self, experts: bytes, bell: queue.SimpleQueue[None]) -> None:
         self._experts = experts
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _COMMAND], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        assert isinstance(self._process.stdin, io.BufferedWriter)
-        assert isinstance(self._process.stdout, io.BufferedReader)
-        self._input = self._process.stdin
-        for pipe in (self._process.stdin, self._process.stdout):
-            _widen(pipe.fileno())
-        self._replies: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._process, self._input, output = launch(__name__)
+        self._replies: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         # Replies are read as they come: a process that waits to be read would look like one that is slow.
-        threading.Thread(target=_read_into, args=(self._process.stdout, self._replies), daemon=True).start()
-        self._ready = False
-        with contextlib.suppress(OSError):  # who does not listen is found lost when it is asked
-            self._input.write(json.dumps(sys.path).encode() + b"\n")
-            self._input.flush()
+        threading.Thread(target=_read_into, args=(output, self._replies, bell), daemon=True).start()
+        self.ready = False
+        """Whether its experts are loaded."""
+        self._greeted = False
 
     @property
     def alive(self) -> bool:
@@ -138,9 +160,10 @@ class WorkerProcess:
         Raises:
             ProcessLost: if it did not start.
         """
-        if not self._ready:
-            self._reply(START_SECONDS, "start")
+        if not self._greeted:
+            self._await("start")
             self._write(self._experts)
+            self._greeted = True
 
     def await_ready(self) -> None:
         """The second half: wait until the experts are loaded.
@@ -149,31 +172,46 @@ class WorkerProcess:
             ProcessLost: if the process died, or did not become ready in time.
             RemoteError: if the experts could not be loaded there.
         """
-        if not self._ready:
-            self._reply(START_SECONDS, "load its experts")
-            self._ready = True
+        if not self.ready:
+            self._await("load its experts")
+            self.ready = True
 
-    def begin(self, expert: int, parcel: Parcel) -> None:
-        """Ask; ``finish`` gives the answer.
+    def ask(self, expert: int, parcel: Parcel) -> None:
+        """Ask; ``reply`` gives the answer, after those to what was asked before.
 
         Raises:
             ProcessLost: if the process has died.
         """
-        self._begun = time.monotonic()
-        self._write((expert, parcel))
+        self._write(("ask", expert, parcel))
 
-    def finish(self, timeout: float | None) -> list[Result | ExpertFailure | ExpertError]:
-        """The answer to what was asked last.
-
-        Args:
-            timeout: seconds since ``begin`` after which the process is killed; None to wait for ever.
+    def foresee(self, parcel: Parcel) -> None:
+        """Have the experts look at images once nobody asks them anything; ``reply`` says when they have.
 
         Raises:
-            ProcessLost: if the process died or was killed.
-            RemoteError: if the expert raised.
+            ProcessLost: if the process has died.
         """
-        left = None if timeout is None else max(0.0, self._begun + timeout - time.monotonic())
-        return self._reply(left, "answer", timeout)
+        self._write(("foresee", -1, parcel))
+
+    def reply(self) -> Reply | None:
+        """What the process has said next; None if it has said nothing since.
+
+        Raises:
+            ProcessLost: if the process has died.
+        """
+        try:
+            kind, value = self._replies.get_nowait()
+        except queue.Empty:
+            return None
+        if kind == "end":
+            raise self._lost()
+        if kind == "error":
+            return RemoteError(*value)
+        return Foreseen() if kind == "foreseen" else value
+
+    def late(self, timeout: float) -> ProcessLost:
+        """Kill a process that takes too long; what there is to say about it."""
+        self.kill()
+        return ProcessLost(f"its process took more than {timeout:g} s to answer, and was killed")
 
     def kill(self) -> None:
         """End the process at once; nothing is left of it."""
@@ -199,19 +237,19 @@ class WorkerProcess:
         except OSError:
             raise self._lost() from None
 
-    def _reply(self, seconds: float | None, what: str, limit: float | None = None) -> Any:
+    def _await(self, what: str) -> None:
         try:
-            kind, value = self._replies.get(timeout=seconds)
+            kind, value = self._replies.get(timeout=START_SECONDS)
         except queue.Empty:
             self.kill()
-            raise ProcessLost(f"its process took more than {limit or seconds:g} s to {what}, and was killed") from None
+            raise ProcessLost(f"its process took more than {START_SECONDS:g} s to {what}, and was killed") from None
         if kind == "end":
             raise self._lost()
         if kind == "error":
             raise RemoteError(*value)
-        return value
 
     def _lost(self) -> ProcessLost:
+        self._replies.put(("end", None))  # also for whoever asks again
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(1.0)
         code = self._process.poll()
@@ -219,16 +257,22 @@ class WorkerProcess:
         return ProcessLost(f"its process died{'' if code is None else f' (exit code {code})'}")
 
 
-def _read_into(stream: io.BufferedReader, replies: queue.SimpleQueue[Any]) -> None:
+def _read_into(
+    stream: io.BufferedReader, replies: queue.SimpleQueue[tuple[str, Any]], bell: queue.SimpleQueue[None]
+) -> None:
     """Read replies until there are no more."""
     with stream:
         while True:
             try:
-                replies.put(receive(stream))
+                said = receive(stream)
             except (EOFError, OSError):
-                return replies.put(("end", None))
+                said = ("end", None)
             except Exception as error:
-                replies.put(("error", (f"its reply cannot be read: {type(error).__name__}: {error}", False)))
+                said = ("error", (f"its reply cannot be read: {type(error).__name__}: {error}", False))
+            replies.put(said)
+            bell.put(None)
+            if said[0] == "end":
+                return
 
 
 # --- the side that answers ----------------------------------------------------------------------------------------
@@ -237,7 +281,7 @@ def _read_into(stream: io.BufferedReader, replies: queue.SimpleQueue[Any]) -> No
 def serve() -> None:
     """Be the process: load experts, and answer until nobody asks any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
-    replies, incoming = _claim_streams()
+    replies, incoming = claim_streams()
     inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(incoming, inbox), daemon=True).start()
     send(replies, ("up", None))
@@ -250,13 +294,46 @@ def serve() -> None:
         send(replies, ("error", (f"cannot be loaded in another process: {type(error).__name__}: {error}", False)))
         return
     send(replies, ("ready", None))
+    _serve(experts, inbox, replies)
+
+
+def _serve(experts: list[Expert], inbox: queue.SimpleQueue[Any], replies: io.BufferedWriter) -> None:
     held: dict[str, Pixels] = {}
-    while (asked := inbox.get()) is not None:
-        requests = unpack(asked[1], held)
-        kind, value = _answer(experts[asked[0]], requests)
-        if kind == "results":
-            hold(made(requests, value), held)
-        send(replies, (kind, value))
+    asked: deque[tuple[int, list[Any]]] = deque()
+    foreseen: deque[tuple[list[View], bool]] = deque()
+    """What is to be looked at once nothing is asked, and whether somebody wants to know when it was."""
+    while True:
+        while not (asked or foreseen) or not inbox.empty():
+            message = inbox.get()
+            if message is None:
+                return
+            kind, expert, parcel = message
+            # Parcels are unpacked as they come, whatever is done first: each says what is held after those before.
+            requests: list[Any] = unpack(parcel, held)
+            if kind == "ask":
+                asked.append((expert, requests))
+            else:
+                foreseen.append(([glance.view for glance in requests], True))
+        if asked:
+            expert, requests = asked.popleft()
+            kind, value = _answer(experts[expert], requests)
+            if kind == "results":
+                hold(made(requests, value), held)
+                foreseen.extend(([view], False) for view in made_views(requests, value))
+            send(replies, (kind, value))
+        else:
+            views, awaited = foreseen.popleft()
+            _look_at(views, experts)
+            if awaited:
+                send(replies, ("foreseen", None))
+
+
+def _look_at(views: list[View], experts: list[Expert]) -> None:
+    """Let experts look ahead that can; one that fails will fail again when it is asked, and say so then."""
+    for expert in experts:
+        if foresees(expert):
+            with contextlib.suppress(Exception):
+                expert.foresee(views)  # type: ignore[attr-defined]
 
 
 def _answer(expert: Expert, requests: Sequence[Request]) -> tuple[str, Any]:
@@ -276,7 +353,7 @@ def _answer(expert: Expert, requests: Sequence[Request]) -> tuple[str, Any]:
         return "error", (f"{type(error).__name__}: {error}", isinstance(error, MemoryError))
 
 
-def _claim_streams() -> tuple[io.BufferedWriter, io.BufferedReader]:
+def claim_streams() -> tuple[io.BufferedWriter, io.BufferedReader]:
     """Where replies go and requests come from; whatever experts print goes to standard error."""
     replies, requests = os.dup(1), os.dup(0)
     os.dup2(2, 1)

@@ -12,6 +12,7 @@ from visenv.capabilities import (
     SegmentPrompts,
     Upscale,
     Upscaled,
+    View,
     not_answered,
 )
 from visenv.experts.classical import upscaler
@@ -33,6 +34,8 @@ class Classical:
     capabilities = ("GroundPhrase", "PointPhrase", "SegmentPrompts", "Upscale")
     max_batch = 256
     per_sample = False
+    divisible = True
+    """A batch takes as long as its requests one by one."""
 
     def __init__(self, memory_bytes: int = MEMORY_BYTES) -> None:
         self.fingerprint = f"classical-2-{bank_digest()}"
@@ -41,6 +44,11 @@ class Classical:
     def run(self, requests: Sequence[Request]) -> Sequence[Result]:
         """Answer a batch; result ``i`` belongs to request ``i``; a view is perceived once."""
         return [self._answer(request) for request in requests]
+
+    def foresee(self, views: Sequence[View]) -> None:
+        """Look at images that will likely be asked about: each is perceived, and remembered."""
+        for view in views:
+            self.perceive(view)
 
     def _answer(self, request: Request) -> Result:
         pixels = request.view.pixels

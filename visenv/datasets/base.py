@@ -20,6 +20,9 @@ class Dataset(Protocol):
     the colon in ``dataset="name:path"`` (None without one), ``family`` one of ``FAMILIES``, ``difficulty`` 0 to 3 for
     data that is generated (others ignore it). It raises ``DatasetError`` for a family or split it does not have.
 
+    One whose copies in other processes draw the same samples from the same generators, because it neither remembers
+    what it drew nor holds what cannot be copied, has ``replicable = True``: its samples may be drawn there.
+
     One thread may run ``draw`` or ``get`` while others run ``find``, for experts that read the truth, or ``get``.
     """
 

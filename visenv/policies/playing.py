@@ -10,9 +10,10 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.utils.seeding import np_random
 
+from visenv.driving import drive_all
 from visenv.env import VisionToolEnv
 from visenv.errors import InvalidData
-from visenv.experts_pool import ExpertPool, drive_all
+from visenv.experts_pool import ExpertPool
 from visenv.policies.base import Policy
 from visenv.records import tool_of
 from visenv.seeding import EpisodePlan, episode_plans

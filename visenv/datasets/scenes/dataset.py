@@ -61,6 +61,7 @@ class ScenesDataset:
     """
 
     name = "scenes"
+    replicable = True
 
     def __init__(self, family: str, split: str, difficulty: int) -> None:
         if family not in FAMILIES:
