@@ -62,9 +62,10 @@ class NamedImage:
         """(width, height) in pixels."""
         return self.pixels.shape[1], self.pixels.shape[0]
 
-    @cached_property
+    @property
     def root(self) -> NamedImage:
         """The input image it was made from."""
+        # Not kept: an input that holds itself is not freed when it is let go.
         return self.parent.root if self.parent else self
 
     @cached_property
