@@ -284,11 +284,13 @@ class Trap(PhraseToBoxMask):
 
 def test_a_bug_in_one_step_leaves_every_episode_where_it_was():
     envs = make(3, toolset=(tool for tool in [Trap(), MergeBoxMask()]))
-    envs.reset(seed=0)
+    obs, _ = envs.reset(seed=0)
     bug = {"name": "PhraseToBoxMask", "arguments": {"images": ["img_0"], "phrase": "bug"}}
     with pytest.raises(ZeroDivisionError):
         envs.step([Answer(), GROUND, bug])
     assert [episode.turns for episode in envs.episodes] == [0, 0, 0]
+    for name, values in envs.observations.items():
+        np.testing.assert_array_equal(values, obs[name])
     _, rewards, terminations, _, _ = envs.step([Answer(), GROUND, GROUND])
     assert (rewards.tolist(), terminations.tolist()) == ([-0.25] * 3, [True, False, False])
     envs.close()

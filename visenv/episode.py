@@ -2,7 +2,7 @@
 
 ``Episode.step`` is a generator: it parses and validates an action, and where a tool needs a model it yields a list of
 expert requests and is sent as many results. It never calls a model, opens a socket, sleeps or reads a clock; a driver
-owns the waiting (``visenv.experts_pool.drive`` is the immediate one). All that an episode knows is one frozen
+owns the waiting (``visenv.driving.drive`` is the immediate one). All that an episode knows is one frozen
 ``EpisodeState``, which a step replaces at its end: a step that is abandoned half-way leaves no trace.
 """
 
