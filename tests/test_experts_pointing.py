@@ -274,6 +274,8 @@ def test_the_published_preset_says_what_to_fetch(monkeypatch, tmp_path):
     assert spec.load_class() is PointingExpert
     with pytest.raises(MissingWeights, match="hf download allenai/Molmo2-4B"):
         spec.load_class()(**spec.keywords)
+    with pytest.raises(MissingWeights, match="hf download facebook/sam3"):
+        gym.make("VisHarness/ReasonSeg-v0", experts="visharness")
 
 
 @pytest.mark.parametrize("text", ["There are none.", '[{"point_2d": [250, 500]}]'])
