@@ -168,7 +168,10 @@ def test_what_an_expert_prints_is_no_answer(steady, views):
     assert isinstance(steady.run([PointPhrase(views[0], "print")])[0], Points)
 
 
-def test_a_step_goes_on_while_another_waits(steady, views, tmp_path):
+def test_a_step_goes_on_while_another_waits(steady, tmp_path):
+    # Of pictures that no process has seen, so that they are shared out.
+    views = [Workspace((np.full((32, 48, 3), shade, np.uint8),)).view("img_0", "") for shade in (201, 202)]
+
     def asking(view, *phrases):
         answers = []
         for phrase in phrases:
