@@ -32,7 +32,7 @@ EMBEDDINGS = {"WorldModel": "txt_feats", "YOLOEModel": "pe", "YOLOESegModel": "p
 """Where models with an open vocabulary keep the embeddings of the classes that were set."""
 PLAN, TENSORS = "yolo.yaml", "yolo.safetensors"
 IMAGE_SIZE = 640
-_KNOWN = ("ultralytics.", "torch.", "torchvision.", "numpy.", "pathlib.", "clip.")
+_KNOWN = ("ultralytics.", "torch.", "torchvision.", "numpy.", "pathlib.", "clip.", "mobileclip.")
 """Where the classes of honest checkpoints come from; none of them is used."""
 _lock = threading.Lock()
 

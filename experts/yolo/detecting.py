@@ -218,15 +218,21 @@ class Output:
         return self._chosen[key]
 
 
-def keep_head_exact(network: Any) -> None:
-    """Let the layers that place boxes compute in 32 bits: in 16, a box of 600 pixels is known to 4 pixels only."""
+def place_network(network: Any, placement: Placement) -> None:
+    """Move a network to its device and into its precision, all but the last layers.
+
+    Those place boxes, and compute in 32 bits: in bf16, a coordinate of 600 is a multiple of 4.
+    """
+    import torch
+
     head = network.model[-1]
-    if all(parameter.dtype.itemsize >= 4 for parameter in head.parameters()):
-        return
+    network.to(placement.device)
     head.float()
     head.stride = head.stride.float()
     head.shape = None
-    if not any(hook is _to_float for hook in head._forward_pre_hooks.values()):
+    for layer in list(network.model)[:-1]:
+        layer.to(placement.dtype)
+    if placement.dtype is not torch.float32 and _to_float not in head._forward_pre_hooks.values():
         head.register_forward_pre_hook(_to_float)
 
 

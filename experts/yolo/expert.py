@@ -16,7 +16,7 @@ from visenv.experts.models.chaining import check_segmenter, outline_boxes
 from visenv.experts.models.placing import import_torch
 from visenv.experts.models.weights import files_digest, find_file
 from visenv.experts.yolo.checkpoints import EMBEDDINGS, IMAGE_SIZE, PLAN, TENSORS, build, kind_of, network_of, read
-from visenv.experts.yolo.detecting import Detector, Found, Job, Output, keep_head_exact
+from visenv.experts.yolo.detecting import Detector, Found, Job, Output, place_network
 from visenv.experts.yolo.frames import Frame
 from visenv.experts.yolo.quiet import import_tasks
 from visenv.experts.yolo.texts import CLIP, ClipTexts, Texts, find_clip
@@ -173,6 +173,12 @@ class YoloExpert(ModelExpert[Detector]):
 
         return f"1-{ultralytics.__version__}"
 
+    def _place(self, module: nn.Module) -> None:
+        if hasattr(module, "yaml"):
+            place_network(module, self.placement)
+        else:
+            super()._place(module)
+
     def load(self) -> Detector:
         """The model on its device; read now if it was not yet.
 
@@ -183,7 +189,6 @@ class YoloExpert(ModelExpert[Detector]):
             fresh = self._loaded is None
             detector = super().load()
             if fresh:
-                keep_head_exact(detector.network)
                 self._matcher = self._closed_matcher(detector.network)
             return detector
 
