@@ -28,6 +28,7 @@ TITLES = {
     "scenes": "Generated scenes",
     "sam2": "SAM 2",
     "neural": "Neural experts by batch size",
+    "datasets": "Data sets from folders",
 }
 
 HEAD = """# How fast is it?

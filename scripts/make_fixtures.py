@@ -382,7 +382,7 @@ def write_cocojson(root: Path) -> None:
         for number in range(2):
             view = scenery(30 + 5 * offset + number)
             if number == 1:
-                view = enlarged(view, 9)
+                view = enlarged(view, 5)
             coco.add(view, f"own {number}.png")
             save(view.pixels, root / "images" / split / f"own {number}.png")
         coco.write(root / f"{split}.json")

@@ -217,9 +217,10 @@ def test_one_task_a_category_of_a_line(lines):
     assert data.get(1).truth.labels == ("dog",) * 3
     with pytest.raises(DatasetError, match="no picture 'images/missing.jpg'"):
         data.get(2)
+    (root / "Dense200.jsonl").rename(root / "Dense200_val.jsonl")
     assert dense(root, "val").sample_ids[0] == "val/a-red_cup"
-    with pytest.raises(DatasetError, match="val, test"):
-        dense(root, "train")
+    with pytest.raises(DatasetError, match="no 'Dense200.jsonl'"):
+        dense(root)
 
 
 @pytest.mark.parametrize(

@@ -36,8 +36,8 @@ CASES = [
     ("rec8k:{}/rec8k", ("train", "val", "test")),
     ("fsc147:{}/fsc147", ("train", "val", "test", "val_coco")),
     ("visdrone:{}/visdrone", ("train", "val", "test")),
-    ("visdrone:{}/visdrone-lines", ("val", "test")),
-    ("dense200:{}/dense200", ("val", "test")),
+    ("visdrone:{}/visdrone-lines", ("test",)),
+    ("dense200:{}/dense200", ("test",)),
 ]
 SAMPLES = 4
 

@@ -29,6 +29,9 @@ FOLDERS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "fsc147": ("fsc147:make", "FSC-147 from a folder", ("refcount",)),
     "visdrone": ("visdrone:make", "VisDrone-DET from a folder", ("densedet",)),
     "dense200": ("dense200:make", "Dense200 from a folder", ("densedet",)),
+    "hf": ("hf:make", "a table of Hugging Face datasets", (*SEGMENTATION, "densedet", "refcount")),
+    "visharness": ("visharness:make", "VisHarness's training Parquet", (*SEGMENTATION, "refcount")),
+    "prepared": ("prepared:make", "a copy that `visenv data convert` wrote", (*SEGMENTATION, "densedet", "refcount")),
     "cocojson": ("cocojson:make", "a COCO-style JSON of one's own", (*SEGMENTATION, "densedet")),
 }
 """Data sets that are read from a path: entry point, summary, and the families of tasks that they have samples for."""

@@ -155,9 +155,9 @@ def find_lines(folder: Path, split: str, stem: str) -> Path | None:
     Args:
         folder: the data set's.
         split: which part.
-        stem: of the one file of an evaluation set, which stands for ``val`` and ``test`` alike.
+        stem: of the one file of an evaluation set, which stands for ``test``.
     """
-    names = [f"{stem}_{split}.jsonl", f"{split}.jsonl"] + ([f"{stem}.jsonl"] if split in ("val", "test") else [])
+    names = [f"{stem}_{split}.jsonl", f"{split}.jsonl"] + ([f"{stem}.jsonl"] if split == "test" else [])
     for name in names:
         path = resolve_inside(folder, name)
         if path.is_file():

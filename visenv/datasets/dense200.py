@@ -6,7 +6,7 @@
       Dense200.jsonl     {"image_path": "images/a.jpg", "gt": {"CATEGORY": [[x1, y1, x2, y2], …], …}} a line
       images/            or wherever ``image_path`` says, inside the folder
 
-The one file is an evaluation set: it is given for ``test`` and for ``val``. One task a category.
+The one file is the split ``test``; others may lie beside it, as ``Dense200_train.jsonl``. One task a category.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from visenv.datasets.dense import FAMILIES, BoxLines, find_lines
 from visenv.datasets.files import check_family, check_split, existing_folder
 from visenv.errors import DatasetError
 
-SPLITS = ("val", "test")
+SPLITS = ("train", "val", "test")
 VOCABULARY = ("person", "car", "bird", "fruit", "bottle", "box", "boat", "chair", "flower", "pill", "tree", "egg")
 """Simple phrases for the discrete action mode."""
 
@@ -33,5 +33,6 @@ def make(*, path: str | None, family: str, split: str, difficulty: int) -> BoxLi
     folder = existing_folder(path, "dense200", _LAYOUT)
     file = find_lines(folder, split, "Dense200")
     if file is None:
-        raise DatasetError(f"There is no 'Dense200.jsonl' in {str(folder)!r}. Layout: {_LAYOUT}.")
+        name = "Dense200.jsonl" if split == "test" else f"Dense200_{split}.jsonl"
+        raise DatasetError(f"There is no {name!r} in {str(folder)!r}. Layout: {_LAYOUT}.")
     return BoxLines(file, folder, split=split, name="dense200", vocabulary=VOCABULARY)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,18 +52,11 @@ class Instances:
         self.path = path
         self.frames: dict[int, Frame] = {}
         self.categories: dict[int, str] = {}
-        columns = [array("q") for _ in range(6)]
-        ids, image_ids, category_ids, crowd, starts, lengths = columns
-        seen = set()
-        for key, value, start, length in json_elements(path):
+        rows, seen = array("q"), set()
+        for key, value, start, length in json_elements(path, hollow=("annotations",)):
             seen.add(key)
             if key == "annotations":
-                ids.append(_whole(value, "id", self, start))
-                image_ids.append(_whole(value, "image_id", self, start))
-                category_ids.append(_whole(value, "category_id", self, start, default=0))
-                crowd.append(1 if value.get("iscrowd") else 0)
-                starts.append(start)
-                lengths.append(length)
+                rows.extend(self._row(value, start, length))
             elif key == "images":
                 self.frames[_whole(value, "id", self, start)] = self._frame(value, start)
             elif key == "categories":
@@ -71,12 +64,10 @@ class Instances:
                 self.categories[_whole(value, "id", self, start)] = name
         if not {"images", "annotations"} <= seen:
             raise DatasetError(f"Expected lists 'images' and 'annotations' with anything in them in {str(path)!r}.")
-        arrays = [np.array(column, np.int64) for column in columns]
-        order = np.argsort(arrays[0], kind="stable")
-        self.ids, self.image_ids, self.category_ids, self.crowd, self._starts, self._lengths = (
-            column[order] for column in arrays
-        )
-        self.crowd = self.crowd.astype(bool)
+        table = np.array(rows, np.int64).reshape(-1, 6)
+        table = table[np.argsort(table[:, 0], kind="stable")]
+        self.ids, self.image_ids, self.category_ids, crowd, self._starts, self._lengths = table.T.copy()
+        self.crowd = crowd.astype(bool)
         repeated = self.ids[1:][self.ids[1:] == self.ids[:-1]]
         if len(repeated):
             raise DatasetError(f"Two annotations of {str(path)!r} have the id {repeated[0]}: remove one.")
@@ -171,6 +162,19 @@ class Instances:
                 f"{width}x{height}{turned}."
             )
         return frame
+
+    def _row(self, value: Any, start: int, length: int) -> Iterable[int]:
+        """Six whole numbers, of which the first four are the annotation's own."""
+        try:
+            ids = value["id"], value["image_id"], value["category_id"]
+            return array("q", (*ids, 1 if value.get("iscrowd") else 0, start, length))
+        except (KeyError, TypeError, OverflowError):
+            ids = (
+                _whole(value, "id", self, start),
+                _whole(value, "image_id", self, start),
+                _whole(value, "category_id", self, start, default=0),
+            )
+            return (*ids, 1 if value.get("iscrowd") else 0, start, length)
 
     def _frame(self, value: Any, start: int) -> Frame:
         name = expect(expect(value, dict, self.where(start)).get("file_name"), str, f"'file_name' {self.where(start)}")

@@ -98,6 +98,19 @@ class ReasonSeg(FolderDataset):
             raise self._unknown(sample_id)
         return self._read(stem, int(number))
 
+    def every_id(self) -> tuple[str, ...]:
+        """The identifiers of all samples that a draw may give: in ``train`` one a text."""
+        if self.split != "train":
+            return self.sample_ids
+        return tuple(f"{self.split}/{key}#{number}" for key in self._keys for number in range(self._texts(key)))
+
+    def _texts(self, key: str) -> int:
+        """How many texts a picture has; one where its annotation is broken, which says so when it is asked for."""
+        try:
+            return len(self._annotation(key)["text"])
+        except DatasetError:
+            return 1
+
     def _sample_id(self, key: str) -> str:
         return f"{self.split}/{key}#0" if self.split == "train" else f"{self.split}/{key}"
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +22,8 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 _DECODER = json.JSONDecoder(parse_constant=no_constant)
 _NEAR_THE_END = 16
 """Characters: an error this close to what has been read so far may go away once more of the file is."""
+_NUMBERS = re.compile(r'\[[^"]*\]')
+"""A list without a text in it; in an object without another in it, all that stands between two keys."""
 
 
 class Element(NamedTuple):
@@ -36,7 +38,7 @@ class Element(NamedTuple):
     """In bytes."""
 
 
-def json_elements(path: Path, limit: int = MAX_ANNOTATION_BYTES) -> Iterator[Element]:
+def json_elements(path: Path, limit: int = MAX_ANNOTATION_BYTES, hollow: Collection[str] = ()) -> Iterator[Element]:
     """Every value that a JSON file holds at its second level, in order: elements of lists one by one.
 
     Of ``{"info": {…}, "images": [a, b]}`` these are ``info``'s value, a and b; of ``[a, b]`` they are a and b.
@@ -44,13 +46,15 @@ def json_elements(path: Path, limit: int = MAX_ANNOTATION_BYTES) -> Iterator[Ele
     Args:
         path: UTF-8, with or without a byte order mark, or else Windows-1252.
         limit: the most bytes that one of the values may have.
+        hollow: keys of lists whose objects may come with 0 in place of lists of numbers, which are not looked at: four
+            times as fast where most of a file is outlines.
 
     Raises:
         DatasetError: if the file cannot be read, is no JSON, or holds a value that is larger.
     """
     try:
         with open(path, "rb") as file:
-            yield from _Scanner(file, path, limit).elements()
+            yield from _Scanner(file, path, limit, hollow).elements()
     except OSError as error:
         raise DatasetError(f"Cannot read {str(path)!r}: {error.strerror or error}.") from error
 
@@ -127,8 +131,8 @@ def _numbers() -> Iterator[int]:
 class _Scanner:
     """A file that is read forwards, a window of it at a time."""
 
-    def __init__(self, file: io.BufferedReader, path: Path, limit: int) -> None:
-        self.file, self.path, self.limit = file, path, limit
+    def __init__(self, file: io.BufferedReader, path: Path, limit: int, hollow: Collection[str]) -> None:
+        self.file, self.path, self.limit, self.hollow = file, path, limit, hollow
         self.text, self.place, self.base, self.ended = "", 0, 0, False
         self._more()
         if self.text.startswith("\xef\xbb\xbf"):
@@ -168,10 +172,28 @@ class _Scanner:
         if self._next() == "]":
             self.place += 1
             return
+        take = self._hollow_value if key in self.hollow else self._value
         while True:
-            yield self._value(key)
+            yield take(key)
             if self._expect(",]") == "]":
                 return
+
+    def _hollow_value(self, key: str) -> Element:
+        """An object without another in it is its text up to the first brace, if that much is an object."""
+        if self._next() == "{":
+            end = self.text.find("}", self.place) + 1
+            raw = self.text[self.place : end]
+            if raw and raw.rfind("{") == 0 and raw.isascii() and len(raw) <= self.limit:
+                hollow = _NUMBERS.sub("0", raw)
+                try:
+                    value, length = _DECODER.raw_decode(hollow)
+                except ValueError:
+                    return self._value(key)
+                if length == len(hollow):
+                    start = self.base + self.place
+                    self.place = end
+                    return Element(key, value, start, len(raw))
+        return self._value(key)
 
     def _value(self, key: str) -> Element:
         self._next()

@@ -8,7 +8,8 @@ https://github.com/VisDrone/VisDrone-Dataset, task 1::
       annotations/NAME.txt     left,top,width,height,score,category,truncation,occlusion
 
 A row with score 0 or category 0 is a region to ignore; category 11 ("others") is neither asked for nor ignored. Or, as
-VisHarness (arXiv 2605.29894) reads it, ``VisDrone.jsonl`` with boxes by category. One task a category either way.
+VisHarness (arXiv 2605.29894) reads it, ``VisDrone.jsonl`` with boxes by category, which is the split ``test``. One task
+a category either way.
 """
 
 from __future__ import annotations
