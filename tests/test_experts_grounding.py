@@ -11,6 +11,8 @@ import test_experts_sam2
 import torch
 import transformers
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from stubs import BrightExpert
 from tiny_models import florence2, grounding_dino, owlv2, view
 
@@ -18,6 +20,7 @@ from visenv.capabilities import Candidates, ExpertFailure, GroundPhrase, Prompt,
 from visenv.errors import InvalidData, MissingWeights
 from visenv.experts.classical import Classical
 from visenv.experts.grounding import GroundingExpert, GroundingModel
+from visenv.experts.grounding.finder import at_least, at_most
 from visenv.experts.presets import load_preset, preset_text
 from visenv.experts_checks import check_result
 from visenv.experts_pool import ExpertPool
@@ -365,6 +368,19 @@ def test_images_of_odd_sizes_and_of_8k(expert):
     requests = [GroundPhrase(each, "red cat") for each in views]
     for request, found in zip(requests, expert.run(requests), strict=True):
         check_result(request, found)
+
+
+@given(st.integers(1, 400), st.integers(1, 400), st.integers(8, 300), st.floats(1, 100))
+@settings(max_examples=50)
+def test_images_are_made_smaller_or_less_narrow_and_else_left_alone(width, height, longest, aspect):
+    pixels = np.zeros((height, width, 3), np.uint8)
+    smaller, wider = at_most(pixels, longest), at_least(pixels, aspect)
+    assert max(smaller.shape[:2]) == min(longest, max(width, height))
+    high, wide = wider.shape[:2]
+    assert max(high, wide) <= aspect * min(high, wide) + 1e-6
+    assert max(high, wide) == max(height, width)
+    for changed, alike in ((smaller, max(width, height) <= longest), (wider, (high, wide) == (height, width))):
+        assert (changed is pixels) == alike
 
 
 # --- masks ------------------------------------------------------------------------------------------------------------

@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from hypothesis import given
+from hypothesis import strategies as st
 from tiny_models import owlv2, sam3, view
 
 from visenv.capabilities import GroundPhrase, Prompt, SegmentPrompts, Upscale, View
 from visenv.errors import InvalidData, MissingWeights
 from visenv.experts.presets import load_preset
 from visenv.experts.sam3 import Sam3Expert, Sam3Parts
+from visenv.experts.sam3.prompts import row_of
 from visenv.experts_checks import check_result
 from visenv.experts_pool import ExpertPool
 from visenv.images import Provenance, RootPixels
@@ -163,16 +166,18 @@ def test_an_image_is_looked_at_once_for_all_phrases_and_prompts_and_a_phrase_is_
     assert parts.shares
     looks, end = count_calls(parts.detector.vision_encoder.backbone)
     reads, end_reading = count_calls(parts.detector.text_encoder)
+    fused, end_fusing = count_calls(parts.detector.detr_encoder)
     try:
         expert.run(mixed())
-        assert (looks, reads) == ([3], [3])
+        assert (looks, reads, fused) == ([3], [3], [4])
         expert.run([GroundPhrase(view(40, 30), "thing"), *mixed()[:3]])
         assert (looks, reads) == ([3], [3, 1])
-        expert.run([SegmentPrompts(view(77, 20), (points((1, 1)),)), GroundPhrase(view(77, 20), "car")])
-        assert (looks, reads) == ([3, 1], [3, 1])
+        new = view(77, 20), view(20, 77)
+        expert.run([SegmentPrompts(new[0], (points((1, 1)),)), *(GroundPhrase(each, "car") for each in new)])
+        assert (looks, reads) == ([3, 2], [3, 1])
     finally:
-        end.remove()
-        end_reading.remove()
+        for each in (end, end_reading, end_fusing):
+            each.remove()
 
 
 def test_networks_that_do_not_share_a_backbone_look_each_for_itself(folder):
@@ -290,6 +295,27 @@ def test_thresholds_are_those_of_the_published_system_and_can_be_set(folder, exp
     other = Sam3Expert(folder, score_threshold=1.0)
     (nothing,) = other.run([GroundPhrase(view(), "thing")])
     assert (len(nothing), nothing.masks.shape) == (0, (30, 40))
+
+
+@given(
+    st.tuples(st.integers(1, 9000), st.integers(1, 9000)),
+    st.lists(st.tuples(*[st.floats(-1e5, 1e5)] * 2), max_size=5),
+    st.none() | st.tuples(*[st.floats(-1e5, 1e5)] * 4),
+    st.integers(1, 2000),
+)
+def test_whatever_a_prompt_says_lies_in_the_square(size, places, box, side):
+    prompt = Prompt(points=np.array(places, float).reshape(-1, 2), box=None if box is None else np.array(box))
+    row = row_of(0, 0, prompt, size, side)
+    if row is None:
+        assert not places
+        return
+    for values in (row.points, row.box if row.box is not None else np.zeros(0)):
+        assert ((values >= 0) & (values <= side * (1 + 1e-9))).all()
+    if row.box is not None:
+        assert (row.box[:2] < row.box[2:]).all()
+    scale = np.array(size) / side
+    for given_place, own in zip(places, row.points * scale, strict=True):
+        np.testing.assert_allclose(own, np.clip(given_place, 0, size), atol=1e-6)
 
 
 # --- at the limits ----------------------------------------------------------------------------------------------------

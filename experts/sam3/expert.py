@@ -165,15 +165,28 @@ class Sam3Expert(ModelExpert[Sam3Parts]):
     # --- answering ----------------------------------------------------------------------------------------------------
 
     def _answer(self, model: Sam3Parts, requests: Sequence[Request]) -> Sequence[Result | ExpertFailure | ExpertError]:
-        phrases = [request for request in requests if isinstance(request, GroundPhrase)]
-        prompts = [request for request in requests if isinstance(request, SegmentPrompts)]
-        for request in requests:
-            missing = model.detector if isinstance(request, GroundPhrase) else model.tracker
-            if not isinstance(request, (GroundPhrase, SegmentPrompts)) or missing is None:
+        phrases: dict[int, GroundPhrase] = {}
+        prompts: dict[int, SegmentPrompts] = {}
+        found: dict[int, Result] = {}
+        for place, request in enumerate(requests):
+            if isinstance(request, GroundPhrase) and model.detector is not None:
+                # An empty phrase names nothing.
+                if request.phrase.strip():
+                    phrases[place] = request
+                else:
+                    found[place] = Detections(np.zeros((0, 4)), Masks.empty(request.view.size[::-1]))
+            elif isinstance(request, SegmentPrompts) and model.tracker is not None:
+                prompts[place] = request
+            else:
                 raise not_answered(self.name, request)
-        found = iter(self._ground(model, phrases) if phrases else ())
-        outlined = iter(self._segment(model, prompts) if prompts else ())
-        return [next(found) if isinstance(request, GroundPhrase) else next(outlined) for request in requests]
+        views = [request.view for request in phrases.values()], [request.view for request in prompts.values()]
+        if model.shares:
+            seen = (self._seen(model, model.networks[0], views[0] + views[1]),) * 2
+        else:
+            seen = self._seen(model, model.detector, views[0]), self._seen(model, model.tracker, views[1])
+        found.update(zip(phrases, self._ground(model, list(phrases.values()), seen[0]), strict=True))
+        found.update(zip(prompts, self._segment(model, list(prompts.values()), seen[1]), strict=True))
+        return [found[place] for place in range(len(requests))]
 
     def _seen(self, model: Sam3Parts, network: Any, views: Sequence[View]) -> dict[str, torch.Tensor]:
         """What a network's backbone sees of images, (1, tokens, channels) each, by provenance."""
@@ -211,21 +224,14 @@ class Sam3Expert(ModelExpert[Sam3Parts]):
 
     # --- phrases ------------------------------------------------------------------------------------------------------
 
-    def _ground(self, model: Sam3Parts, requests: Sequence[GroundPhrase]) -> list[Detections]:
-        # An empty phrase names nothing: nothing is found.
-        named = [request for request in requests if request.phrase.strip()]
-        seen = self._seen(model, model.detector, [request.view for request in named])
-        words = self._read(model, [request.phrase for request in named])
+    def _ground(
+        self, model: Sam3Parts, requests: Sequence[GroundPhrase], seen: dict[str, torch.Tensor]
+    ) -> list[Detections]:
+        words = self._read(model, [request.phrase for request in requests])
         made: list[Detections] = []
-        for start in range(0, len(named), self.max_batch):
-            made += self._detect(model, named[start : start + self.max_batch], seen, words)
-        found = iter(made)
-        return [
-            next(found)
-            if request.phrase.strip()
-            else Detections(np.zeros((0, 4)), Masks.empty(request.view.size[::-1]))
-            for request in requests
-        ]
+        for start in range(0, len(requests), self.max_batch):
+            made += self._detect(model, requests[start : start + self.max_batch], seen, words)
+        return made
 
     def _read(self, model: Sam3Parts, phrases: Sequence[str]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
         """What the text encoder makes of phrases, (1, tokens, channels) each, and which tokens are not padding."""
@@ -291,11 +297,15 @@ class Sam3Expert(ModelExpert[Sam3Parts]):
 
     # --- prompts ------------------------------------------------------------------------------------------------------
 
-    def _segment(self, model: Sam3Parts, requests: Sequence[SegmentPrompts]) -> list[Candidates]:
+    def _segment(
+        self, model: Sam3Parts, requests: Sequence[SegmentPrompts], seen: dict[str, torch.Tensor]
+    ) -> list[Candidates]:
         import torch
 
-        seen = self._seen(model, model.tracker, [request.view for request in requests])
-        features = {key: embeddings(model.tracker, hidden) for key, hidden in seen.items()}
+        if not requests:
+            return []
+        keys = {request.view.provenance.key for request in requests}
+        features = {key: embeddings(model.tracker, seen[key]) for key in keys}
         mask_size = model.tracker.prompt_encoder.mask_input_size
         rows: dict[Hashable, list[Row]] = {}
         found: list[list[Any]] = [[None] * len(request.prompts) for request in requests]
