@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from visenv.errors import InvalidData, MissingDependency
 
 LOCAL = "local"
 """The address that starts a Ray of one's own, on this machine, for as long as it is needed."""
+_REACH_SECONDS = 10.0
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_USAGE_STATS_PROMPT_ENABLED": "0",
@@ -71,6 +73,8 @@ def join(address: str, **options: Any) -> bool:
         if address == LOCAL:
             ray.init(address=LOCAL, _node_ip_address="127.0.0.1", **quiet, **options)
         else:
+            if address != "auto":
+                _reach(address)
             _show_token()
             ray.init(address=address, log_to_driver=False, configure_logging=False)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
@@ -84,6 +88,19 @@ def join(address: str, **options: Any) -> bool:
         if before is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)
     return True
+
+
+def _reach(address: str) -> None:
+    """Make sure that somebody listens: Ray would go on trying for minutes.
+
+    Raises:
+        OSError: if nobody does.
+        ValueError: if it is no address.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise ValueError("an address is host:port")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH_SECONDS).close()
 
 
 def _show_token() -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Generator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import typer
 from rich.markup import escape
 from rich.table import Table
@@ -15,9 +18,11 @@ from visenv.cli.common import JSON, OWN, known_id, make_env, output, parse_tasks
 from visenv.errors import InvalidData
 from visenv.policies import Policy, make_policy
 from visenv.policies import rollout as run_policy
+from visenv.policies.distributed import Make, rollout_on_ray
+from visenv.policies.playing import Finished
 from visenv.report import write_page
 from visenv.training import TrainedPolicy
-from visenv.wrappers.recording import TRAJECTORIES, RecordTrajectories
+from visenv.wrappers.recording import TRAJECTORIES, EpisodeParcel, RecordTrajectories, RunRecorder
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -62,12 +67,21 @@ def rollout(
         show_default=False,
     ),
     pictures: bool = typer.Option(True, "--pictures/--no-pictures", help="Whether the page shows pictures."),
+    ray: str | None = typer.Option(
+        None,
+        metavar="ADDRESS",
+        help="Spread the episodes over a Ray: HOST:PORT, auto, or local to start one here. (default: this process)",
+        show_default=False,
+    ),
+    workers: int | None = typer.Option(None, min=1, help="With --ray: processes. (default: 2)", show_default=False),
     json: bool = JSON,
 ) -> None:
     """Run a policy, write every episode down, and make a page that shows them turn by turn."""
+    if workers is not None and ray is None:
+        raise InvalidData("Expected --ray with --workers: --ray local starts a Ray on this machine.")
     name = known_id(env_id)
     trained = TrainedPolicy.is_one(policy)
-    who: Policy = TrainedPolicy(policy) if trained else make_policy(policy)
+    who = _policy(policy)
     settings: dict[str, Any] = {
         "dataset": dataset,
         "split": split,
@@ -83,6 +97,7 @@ def rollout(
     }
     settings = {option: value for option, value in settings.items() if value is not None}
     env = make_env(name, **settings, obs="features")
+    made = partial(_made, env_id, {**settings, "obs": "features"}, policy)
     settings = {"dataset": env.dataset.name, **settings}
     run = {"env_id": name, "policy": policy, **settings, "seed": seed, "episodes": episodes}
     stem = f"{name.rpartition('/')[2]}-{settings['dataset']}-{who.name}-{seed}"
@@ -91,9 +106,24 @@ def rollout(
     interrupted = False
     with closing(recorder), progress_bar() as progress:
         task = progress.add_task(escape(f"{name} · {policy}"), total=episodes, score="")
+        ends: Generator[Finished, None, None] | Generator[EpisodeParcel, None, None] = (
+            run_policy(recorder, who, episodes=episodes, seed=seed)
+            if ray is None
+            else _on_ray(
+                recorder.recorder,
+                made,
+                episodes=episodes,
+                seed=seed,
+                size=env.dataset.size,
+                workers=workers or 2,
+                address=ray,
+                pictures=pictures,
+            )
+        )
         try:
-            for end in run_policy(recorder, who, episodes=episodes, seed=seed):
-                progress.update(task, completed=end.index + 1, score=f"reward {end.reward:+.2f}")
+            with closing(ends):
+                for end in ends:
+                    progress.update(task, completed=end.index + 1, score=f"reward {end.reward:+.2f}")
         except KeyboardInterrupt:
             interrupted = True
         summary = recorder.recorder.close(**({"interrupted": True} if interrupted else {}))
@@ -104,6 +134,23 @@ def rollout(
         _print_summary(summary, page)
     if interrupted:
         raise typer.Exit(INTERRUPTED)
+
+
+def _policy(name: str) -> Policy:
+    return TrainedPolicy(name) if TrainedPolicy.is_one(name) else make_policy(name)
+
+
+def _made(env_id: str, settings: dict[str, Any], policy: str) -> tuple[gym.Env[Any, Any], Policy]:
+    """What a process of Ray runs."""
+    return make_env(known_id(env_id), **settings), _policy(policy)
+
+
+def _on_ray(recorder: RunRecorder, make: Make, **keywords: Any) -> Generator[EpisodeParcel, None, None]:
+    """Write episodes down as they come, in their order."""
+    with closing(rollout_on_ray(make, **keywords)) as parcels:
+        for parcel in parcels:
+            recorder.add(parcel)
+            yield parcel
 
 
 def view(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -37,7 +37,7 @@ class Finished:
     """The tool of each turn; ``"Answer"`` or ``"malformed"`` where it was none."""
 
 
-def rollout(env: gym.Env[Any, Any], policy: Policy, *, episodes: int, seed: int) -> Iterator[Finished]:
+def rollout(env: gym.Env[Any, Any], policy: Policy, *, episodes: int, seed: int) -> Generator[Finished, None, None]:
     """Run a policy, one episode after another.
 
     A split that has an end is gone through without repetition, in an order drawn from the seed; after its last sample
@@ -55,17 +55,28 @@ def rollout(env: gym.Env[Any, Any], policy: Policy, *, episodes: int, seed: int)
     Raises:
         InvalidData: if there is not at least one episode to run, or the seed is negative.
     """
-    _check(episodes, seed)
+    check_counts(episodes, seed)
+    for plan in islice(episode_plans(vision_env(env).dataset.size, seed), episodes):
+        yield play(env, policy, plan)
+
+
+def play(env: gym.Env[Any, Any], policy: Policy, plan: EpisodePlan) -> Finished:
+    """Run a policy through one episode; what comes of it depends on the plan and on no other episode.
+
+    Args:
+        env: an environment of visenv, wrapped or not; it is not closed.
+        policy: who acts.
+        plan: of ``episode_plans``.
+    """
     vision = vision_env(env)
-    for plan in islice(episode_plans(vision.dataset.size, seed), episodes):
-        env.reset(seed=plan.env_seed, options=None if plan.sample is None else {"index": plan.sample})
-        policy.reset(vision, plan.policy_seed)
-        reward, ended = 0.0, False
-        while not ended:
-            _, paid, terminated, truncated, _ = env.step(policy.act(vision.episode))
-            reward += float(paid)
-            ended = terminated or truncated
-        yield _finished(plan.index, vision, reward)
+    env.reset(seed=plan.env_seed, options=None if plan.sample is None else {"index": plan.sample})
+    policy.reset(vision, plan.policy_seed)
+    reward, ended = 0.0, False
+    while not ended:
+        _, paid, terminated, truncated, _ = env.step(policy.act(vision.episode))
+        reward += float(paid)
+        ended = terminated or truncated
+    return _finished(plan.index, vision, reward)
 
 
 def rollout_batch(
@@ -88,7 +99,7 @@ def rollout_batch(
     """
     if len(envs) != len(players) or not envs:
         raise InvalidData(f"Expected a policy for each of {len(envs)} environments, but got {len(players)}.")
-    _check(episodes, seed)
+    check_counts(episodes, seed)
     plans = islice(episode_plans(envs[0].dataset.size, seed), episodes)
     playing: dict[int, EpisodePlan] = {}
     rewards = [0.0] * len(envs)
@@ -108,7 +119,12 @@ def rollout_batch(
                 yield _finished(playing.pop(place).index, envs[place], rewards[place]), envs[place]
 
 
-def _check(episodes: int, seed: int) -> None:
+def check_counts(episodes: int, seed: int) -> None:
+    """Make sure that there is an episode to run, and a seed.
+
+    Raises:
+        InvalidData: if not.
+    """
     if episodes < 1:
         raise InvalidData(f"Expected at least 1 episode, but got {episodes}.")
     if seed < 0:

@@ -11,6 +11,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, SupportsFloat
@@ -47,6 +48,21 @@ def _finite(value: object) -> object:
     return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
+@dataclass(frozen=True)
+class EpisodeParcel:
+    """A finished episode as a run's folder holds it, on its way there from another process."""
+
+    index: int
+    """Its number in its run, from 0."""
+    line: str
+    """Of ``trajectories.jsonl``, with its end."""
+    files: Mapping[str, bytes]
+    """Its pictures, by their paths relative to the folder."""
+    reward: float
+    summary: RunSummary
+    """Of this episode alone."""
+
+
 class RunRecorder:
     """Writes a run's folder, episode after episode.
 
@@ -55,6 +71,7 @@ class RunRecorder:
         settings: what the run was made with, as JSON values; stands in the summary and on the page.
         pictures: whether to write pictures, without which the page shows text alone.
         overwrite: whether a run that is there already may be replaced.
+        first: the number of the first episode, where it is a part of a run.
 
     Raises:
         InvalidData: if the folder holds a run already, or cannot be written.
@@ -67,8 +84,10 @@ class RunRecorder:
         *,
         pictures: bool = True,
         overwrite: bool = False,
+        first: int = 0,
     ) -> None:
         self.folder = Path(folder)
+        self._first = first
         self.settings = dict(settings or {})
         self.summary = RunSummary()
         self._pictures = pictures
@@ -128,7 +147,7 @@ class RunRecorder:
         """
         episode, metrics = env.episode, env.metrics()
         record = trajectory_record(
-            self.summary.episodes,
+            self._index,
             episode,
             self._turns,
             self._reward,
@@ -141,6 +160,38 @@ class RunRecorder:
         self.summary.add(env, self._reward)
         self._turns, self._inputs = [], []
         return record
+
+    def parcel(self) -> EpisodeParcel:
+        """The one episode that was recorded here, to be added to another folder.
+
+        Raises:
+            InvalidData: if it is not exactly one.
+        """
+        if self.summary.episodes != 1:
+            raise InvalidData(f"Expected one episode in the folder of a parcel, but there are {self.summary.episodes}.")
+        pictures = sorted((self.folder / PICTURES).glob("[0-9]*/*.jpg"))
+        files = {path.relative_to(self.folder).as_posix(): path.read_bytes() for path in pictures}
+        line = (self.folder / TRAJECTORIES).read_text("utf-8")
+        return EpisodeParcel(self._first, line, files, self._reward, self.summary)
+
+    def add(self, parcel: EpisodeParcel) -> None:
+        """Write an episode that was recorded elsewhere; what it has is what it would have if it had ended here.
+
+        Args:
+            parcel: with the number of the next episode.
+
+        Raises:
+            InvalidData: if it is another one's turn.
+        """
+        if parcel.index != self._index:
+            raise InvalidData(f"Expected episode {self._index} next, but got {parcel.index}.")
+        for name, data in parcel.files.items():
+            path = self._episode_folder() / Path(name).name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        self._file.write(parcel.line)
+        self._file.flush()
+        self.summary.merge(parcel.summary)
 
     def close(self, **outcome: Any) -> dict[str, Any]:
         """Write the summary, and return it; further calls change nothing.
@@ -163,7 +214,11 @@ class RunRecorder:
         self.close(**({"interrupted": True} if kind is not None else {}))
 
     def _episode_folder(self) -> Path:
-        return self.folder / PICTURES / f"{self.summary.episodes:05d}"
+        return self.folder / PICTURES / f"{self._index:05d}"
+
+    @property
+    def _index(self) -> int:
+        return self._first + self.summary.episodes
 
     def _write(self, stem: str, files: list[bytes]) -> list[str]:
         """Write JPEG files; their paths, relative to the run's folder, with forward slashes."""
@@ -207,6 +262,7 @@ class RecordTrajectories(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstr
         pictures: whether to write pictures.
         page: entry point of what writes the page, called with the folder; None for no page.
         overwrite: whether a run that is in the folder may be replaced.
+        first: the number of the first episode, where it is a part of a run.
 
     Raises:
         InvalidData: if it is another kind of environment, or the folder holds a run already or cannot be written.
@@ -231,15 +287,16 @@ class RecordTrajectories(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstr
         pictures: bool = True,
         page: str | None = PAGE,
         overwrite: bool = False,
+        first: int = 0,
     ) -> None:
         gym.utils.RecordConstructorArgs.__init__(
-            self, folder=folder, settings=settings, pictures=pictures, page=page, overwrite=overwrite
+            self, folder=folder, settings=settings, pictures=pictures, page=page, overwrite=overwrite, first=first
         )
         super().__init__(env)
         self._vision = vision_env(env)
         facts: dict[str, Any] = {"env_id": env.spec.id} if env.spec else {}
         facts |= {**(settings or {}), "reward_bounds": list(self._vision.config.reward.bounds)}
-        self.recorder = RunRecorder(folder, facts, pictures=pictures, overwrite=overwrite)
+        self.recorder = RunRecorder(folder, facts, pictures=pictures, overwrite=overwrite, first=first)
         self._page = page
         self._closed = False
 

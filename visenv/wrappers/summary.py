@@ -61,6 +61,22 @@ class RunSummary:
             if turn.error is not None:
                 self._faults[turn.error.code] += 1
 
+    def merge(self, other: RunSummary) -> None:
+        """Add the episodes of another summary, as if they had ended here next."""
+        self.episodes += other.episodes
+        for task, theirs in other._tasks.items():
+            scores = self._tasks.setdefault(task, _Scores())
+            scores.rewards += theirs.rewards
+            for name, metric in theirs.metrics.items():
+                if name not in scores.metrics:
+                    scores.metrics[name] = Entry(name, name).load()()
+                scores.metrics[name].merge(metric)
+        for key, value in other._totals.items():
+            self._totals[key] += value
+        self._terminations += other._terminations
+        self._tools += other._tools
+        self._faults += other._faults
+
     def figures(self) -> dict[str, Any]:
         """The figures so far, as JSON values.
 
