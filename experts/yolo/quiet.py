@@ -58,8 +58,12 @@ def _offline() -> Iterator[None]:
         yield
     finally:
         logging.disable(quiet)
-        os.environ.clear()
-        os.environ.update(before)
+        # One by one: other threads read them meanwhile.
+        for name in [name for name in os.environ if name not in before]:
+            del os.environ[name]
+        for name, value in before.items():
+            if os.environ.get(name) != value:
+                os.environ[name] = value
 
 
 @contextlib.contextmanager
