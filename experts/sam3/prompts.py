@@ -24,11 +24,17 @@ class Row:
     """One prompt of one request, in the frame that the network sees."""
 
     request: int
+    """Which request of the batch it is of."""
     place: int
+    """Which prompt of that request it is."""
     points: FloatArray
+    """(K, 2) float64 xy pixels of the square."""
     labels: IntArray
+    """(K,) int64: 1 on the object, 0 beside it."""
     box: FloatArray | None
+    """(4,) float64 xyxy pixels of the square."""
     mask: Masks | None
+    """One mask over the image."""
 
     @property
     def kind(self) -> Hashable:
@@ -42,15 +48,18 @@ def row_of(request: int, place: int, prompt: Prompt, size: tuple[int, int], side
     Args:
         request: which request it is of.
         place: which prompt of that request it is.
-        prompt: in pixels of the image; points outside of it count as the nearest on its border.
+        prompt: in pixels of the image; points outside of it count as the nearest on its border, those that are not
+            finite are left out.
         size: (width, height) of the image.
         side: of the square, in pixels.
     """
     prompt = prompt.located
     limits = np.array([*size, *size], np.float64)
     scale = side / limits
-    points = np.clip(np.asarray(prompt.points, np.float64).reshape(-1, 2), 0, limits[:2]) * scale[:2]
+    points = np.asarray(prompt.points, np.float64).reshape(-1, 2)
     labels = np.ones(len(points), np.int64) if prompt.labels is None else np.asarray(prompt.labels, np.int64)
+    finite = np.isfinite(points).all(axis=1)
+    points, labels = np.clip(points[finite], 0, limits[:2]) * scale[:2], labels[finite]
     box = None if prompt.box is None else np.clip(np.asarray(prompt.box, np.float64), 0, limits) * scale
     if box is not None and not (box[:2] < box[2:]).all():
         box = None
