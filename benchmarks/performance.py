@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "performance.md"
 TITLES = {
     "vector": "Many environments in a batch",
+    "eval": "Evaluating",
     "workers": "Experts in processes of their own",
     "async": "Agents that answer at different times",
     "step": "One step of one environment",

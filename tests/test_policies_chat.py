@@ -114,6 +114,18 @@ def test_a_thought_that_the_server_took_out_is_put_back_into_text(tmp_path):
     assert record["turns"][0]["thought"] == "Nothing is there."
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_call_that_the_server_took_out_is_put_back_into_text(tmp_path, stream):
+    function = {"name": "PhraseToBoxMask", "arguments": '{"images": ["img_0"], "phrase": "thing"}'}
+    taken_out = saying(content="<think>Look.</think>\n", tool_calls=[{"type": "function", "function": function}])
+    broken = saying(tool_calls=[{"type": "function", "function": {"name": "X", "arguments": "{"}}])
+    _, (record,), _ = played(tmp_path, taken_out, broken, tools="text", stream=stream)
+    assert record["turns"][0]["name"] == "PhraseToBoxMask"
+    assert record["turns"][0]["thought"] == "Look."
+    assert record["turns"][0]["error"] is None
+    assert record["turns"][1]["error"]["code"] == "bad_json"
+
+
 @pytest.mark.parametrize(("tools", "stream"), MODES)
 @pytest.mark.parametrize(
     "faults",
@@ -288,6 +300,27 @@ def test_waits_grow_and_are_scattered(monkeypatch):
     for number, wait in enumerate(waits):
         middle = min(60.0, 0.5 * 2**number)
         assert 0.5 * middle <= wait <= 1.5 * middle
+
+
+def test_a_server_is_asked_in_the_way_that_it_knows(tmp_path):
+    def picky(handler, body):
+        for name, told in (("max_tokens", "Use 'max_completion_tokens'"), ("stream_options", "no stream_options")):
+            if name in body:
+                return failing(400, told)(handler, body)
+        return good(handler, body)
+
+    report, _, server = played(tmp_path, otherwise=picky, episodes=2)
+    assert report["reward"]["mean"] == 5.0
+    assert len(server.requests) == 2 + 6
+    assert server.requests[-1][2]["max_completion_tokens"] == 2048
+    assert server.requests[-1][2]["temperature"] == 0.0
+    assert report["timing"]["usage"]["retries"] == 0
+
+
+def test_a_member_that_is_refused_in_any_form_is_refused_for_good(tmp_path):
+    report, (record,), server = played(tmp_path, otherwise=failing(400, "bad temperature, max_completion_tokens"))
+    assert len(server.requests) == 2
+    assert "max_completion_tokens" in record["invalid"]
 
 
 def test_usage_that_is_not_told_is_counted(tmp_path):

@@ -112,12 +112,20 @@ def evaluate(
 
         work(run.folder, concurrency=concurrency, told=told)
     elif not follower.complete:
-        _Team(run, follower, progress, workers, concurrency).play()
+        Team(run, follower, progress, workers, concurrency).play()
     return score(run.folder)
 
 
-class _Team:
-    """Worker processes, replaced when they die."""
+class Team:
+    """Worker processes of one thread each, replaced when they die.
+
+    Args:
+        run: what they play.
+        follower: looks on.
+        progress: told what has ended.
+        workers: how many there are.
+        concurrency: how many episodes each of them has under way.
+    """
 
     def __init__(self, run: Run, follower: Follower, progress: Progress, workers: int, concurrency: int) -> None:
         self._run, self._follower, self._progress = run, follower, progress
@@ -125,6 +133,11 @@ class _Team:
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def play(self) -> None:
+        """Play until all episodes have ended.
+
+        Raises:
+            VisenvError: what one of them met, or if they keep dying.
+        """
         losses = 0
         try:
             self._processes = [self._started() for _ in range(self._workers)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ from visenv.env import VisionToolEnv
 from visenv.episode import Episode
 from visenv.errors import InvalidData
 from visenv.policies.endpoint import Endpoint, Reply
-from visenv.protocol import openai_tools, to_openai_content
+from visenv.protocol import Dialect, get_dialect, openai_tools, to_openai_content
 from visenv.protocol.openai import OpenAI
 from visenv.types import Malformed, ToolCall, Turn
 
@@ -106,6 +107,7 @@ class ChatPolicy:
         self.usage: Counter[str] = Counter()
         self._chance = np.random.default_rng(0)
         self._tools: list[dict[str, Any]] = []
+        self._dialect: Dialect = OpenAI()
 
     @staticmethod
     def env_keywords(options: Mapping[str, Any]) -> dict[str, str]:
@@ -123,7 +125,7 @@ class ChatPolicy:
         if any(has[name] != value for name, value in wanted.items()):
             raise InvalidData(f"Expected an environment made with {wanted}, but it has {has}.")
         self.usage, self._chance = Counter(), np.random.default_rng(seed)
-        self._tools = openai_tools(env.specs)
+        self._tools, self._dialect = openai_tools(env.specs), get_dialect(env.config.dialect)
 
     async def act(self, episode: Episode) -> Any:
         """See ``visenv.policies.Policy.act``.
@@ -149,10 +151,22 @@ class ChatPolicy:
         content, reasoning = reply.message.get("content", ""), reply.message.get("reasoning_content", "")
         if not isinstance(content, str):
             return Malformed("not_text", f"The turn must be text, but it is of type {type(content).__name__}.")
+        if reply.message.get("tool_calls"):
+            return self._put_back(reply)
         if isinstance(reasoning, str) and reasoning and "<think>" not in content:
             # Servers take the thought out of the text, in which the dialect wants it.
             content = f"<think>{reasoning}</think>\n{content}"
         return {"text": content, "finish_reason": reply.finish_reason}
+
+    def _put_back(self, reply: Reply) -> Any:
+        """The text of a turn whose call the server took out of it, as some do unasked."""
+        call = OpenAI().parse({**reply.message, "reasoning_content": None}, reply.finish_reason)
+        if not isinstance(call, ToolCall):
+            return call
+        thought = reply.message.get("reasoning_content") or call.thought
+        thought = thought if isinstance(thought, str) else ""
+        call = replace(call, thought=thought.replace("<think>", "").replace("</think>", "").strip())
+        return {"text": self._dialect.render(call), "finish_reason": reply.finish_reason}
 
     def _messages(self, episode: Episode) -> list[dict[str, Any]]:
         system, task, *rest = episode.messages()

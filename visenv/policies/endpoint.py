@@ -25,6 +25,12 @@ FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0
 CONNECT_SECONDS = 10.0
 _AGAIN = (408, 409, 425, 429)
 """Answers after which the same request may succeed, besides all from 500 on."""
+_UNFIT: dict[str, str | None] = {
+    "stream_options": None,
+    "temperature": None,
+    "max_tokens": "max_completion_tokens",
+}
+"""Members that some servers refuse, and what these call them; None for those to be left out."""
 _TOLD = 300
 """Characters of a server's error that are passed on."""
 
@@ -82,6 +88,7 @@ class Endpoint:
         self._timeout, self._max_bytes = float(timeout), max_bytes
         self._loop: asyncio.AbstractEventLoop | None = None
         self._client: httpx.AsyncClient | None = None
+        self._refused_names: set[str] = set()
         self._room = asyncio.Semaphore(parallel)
 
     async def complete(self, body: Mapping[str, Any], usage: Counter[str], chance: np.random.Generator) -> Reply:
@@ -97,13 +104,17 @@ class Endpoint:
         """
         problem = ""
         client = self._connected()
-        for attempt in range(self._retries + 1):
+        attempt = -1
+        while (attempt := attempt + 1) <= self._retries:
             wait = min(LONGEST_WAIT, FIRST_WAIT * 2.0**attempt) * (0.5 + chance.random())
             usage["requests"] += 1
             usage["retries"] += attempt > 0
             async with self._room:
                 try:
-                    return await asyncio.wait_for(self._once(client, body, usage), self._timeout)
+                    return await asyncio.wait_for(self._once(client, self._fitted(body), usage), self._timeout)
+                except _Unfit:
+                    attempt -= 1
+                    continue
                 except _TryAgain as error:
                     problem = str(error)
                     wait = wait if error.wait is None else min(LONGEST_WAIT, max(wait, error.wait))
@@ -112,6 +123,11 @@ class Endpoint:
             if attempt < self._retries:
                 await asyncio.sleep(wait)
         raise EndpointError(f"{self._url} failed {self._retries + 1} times, at last: {problem}")
+
+    def _fitted(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """A request without what the server has refused, or under the name that it wants."""
+        names = {name: _UNFIT[name] if name in self._refused_names else name for name in body}
+        return {new: body[name] for name, new in names.items() if new is not None}
 
     async def aclose(self) -> None:
         """Close the connections; a later request opens new ones."""
@@ -150,6 +166,13 @@ class Endpoint:
         data, _ = await self._read(response)
         said = " ".join(data.decode("utf-8", "replace").split())[:_TOLD]
         problem = f"HTTP {response.status_code}: {said}"
+        # Servers differ in what they know; each is asked again without what it has refused, once for all.
+        refused = [
+            name for name, other in _UNFIT.items() if (other or name) in said and name not in self._refused_names
+        ]
+        if response.status_code in (400, 422) and refused:
+            self._refused_names.update(refused)
+            raise _Unfit
         if response.status_code in _AGAIN or response.status_code >= 500:
             raise _TryAgain(problem, _seconds(response.headers.get("retry-after")))
         hint = " Is the key in the environment variable that the policy names?" if response.status_code == 401 else ""
@@ -193,6 +216,10 @@ class Endpoint:
                     return
                 if data:
                     yield _json_object(data)
+
+
+class _Unfit(Exception):
+    """A server has refused a member of the request that it can do without."""
 
 
 class _TryAgain(Exception):
