@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -121,6 +122,7 @@ class YoloExpert(ModelExpert[Detector]):
                 "names": None if network is None else sorted(dict(network.names).items()),
                 "segmenter": getattr(segmenter, "fingerprint", None),
                 "texts": digest,
+                "classes": None if network is None else _classes_digest(network),
             },
         )
         if network is not None:
@@ -272,3 +274,11 @@ class YoloExpert(ModelExpert[Detector]):
             texts = everything if model.shares else (phrase,)
             planned.append((Job(request.view.provenance.key, texts), (texts.index(phrase),)))
         return planned
+
+
+def _classes_digest(network: Any) -> str | None:
+    """Of the embeddings of the classes that were set in a built model, which are none of its tensors."""
+    embeddings = getattr(network, EMBEDDINGS.get(type(network).__name__, ""), None)
+    if embeddings is None:
+        return None
+    return hashlib.blake2b(embeddings.detach().float().cpu().numpy().tobytes(), digest_size=8).hexdigest()
