@@ -4,6 +4,8 @@ import json
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 
 import cv2
@@ -106,6 +108,36 @@ def check(tmp_path, episodes, kills, processes, seed):
 
 def test_a_run_survives_kills(tmp_path):
     check(tmp_path, 20, 12, 1, seed=0)
+
+
+@pytest.mark.slow
+def test_workers_end_with_the_command_that_started_them(tmp_path):
+    words = ["eval", "DenseDet-v0", "--policy", "oracle", "-n", "60", "--workers", "2", "--out", str(tmp_path)]
+    command = subprocess.Popen([sys.executable, "-m", "visenv", *words], stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 120
+    while not (Run.is_one(tmp_path) and Run(tmp_path).missing() < 58):
+        assert command.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    run = Run(tmp_path)
+    command.kill()
+    command.wait()
+    # Whoever still played would hold the lock of a block.
+    until = time.monotonic() + 20
+    while not all(_free(run, block) for block in run.blocks):
+        assert time.monotonic() < until, "a worker plays on"
+        time.sleep(0.2)
+    left = run.missing()
+    assert left > 0
+    time.sleep(1.0)
+    assert run.missing() == left
+
+
+def _free(run, block):
+    writer = run.claim(block)
+    if writer is not None:
+        writer.close()
+    return writer is not None
 
 
 @pytest.mark.slow

@@ -6,25 +6,29 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from visenv.env import VisionToolEnv
 from visenv.errors import InvalidData, VisenvError
 from visenv.evaluation.config import EvalConfig
 from visenv.evaluation.following import Follower
 from visenv.evaluation.scoring import score
 from visenv.evaluation.store import Run
-from visenv.evaluation.working import work
+from visenv.evaluation.working import play, work
 from visenv.training import one_thread_each
 
 LOOK = 0.3
 """Seconds between two looks at what worker processes have written."""
 MOST_LOSSES = 3
 """How many worker processes may die, with no episode written in between, before the run gives up."""
+LAST_WORDS = 4000
+"""Bytes of what a worker process said that are looked at for why it died."""
 MISTAKE = 2
 """Exit code of a worker process that met a user's mistake; its last line of standard error says which."""
 _BOOT = (
@@ -48,21 +52,24 @@ def begin(config: EvalConfig, folder: str | os.PathLike[str], *, overwrite: bool
     """
     config.make_policy()
     with closing(config.make_env()) as env:
-        size = env.dataset.size
-        if config.episodes is None and size is None:
-            raise InvalidData("Expected a number of episodes (--episodes): this data set has no end.")
-        episodes = config.episodes or size or 0
-        if size is not None and episodes > size:
-            raise InvalidData(f"Expected at most {size} episodes, one a sample of {env.dataset.split!r}.")
-        names = env.metric_names
-        facts = {
-            "dataset": env.dataset.name,
-            "split": env.dataset.split,
-            "family": env.family,
-            "samples": size,
-            "reward_bounds": list(env.config.reward.bounds),
-            "metric_names": list(names),
-        }
+        return _begun(config, folder, env, overwrite)
+
+
+def _begun(config: EvalConfig, folder: str | os.PathLike[str], env: VisionToolEnv, overwrite: bool) -> Run:
+    size = env.dataset.size
+    if config.episodes is None and size is None:
+        raise InvalidData("Expected a number of episodes (--episodes): this data set has no end.")
+    episodes = config.episodes or size or 0
+    if size is not None and episodes > size:
+        raise InvalidData(f"Expected at most {size} episodes, one a sample of {env.dataset.split!r}.")
+    facts = {
+        "dataset": env.dataset.name,
+        "split": env.dataset.split,
+        "family": env.family,
+        "samples": size,
+        "reward_bounds": list(env.config.reward.bounds),
+        "metric_names": list(env.metric_names),
+    }
     return Run.open(folder, config.settings(), episodes, facts, overwrite=overwrite)
 
 
@@ -100,20 +107,37 @@ def evaluate(
     """
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
         raise InvalidData(f"Expected workers to be a whole number of at least 1, but got {workers!r}.")
-    run = begin(config, folder, overwrite=overwrite)
+    if workers > 1:
+        run = begin(config, folder, overwrite=overwrite)
+        follower = _followed(run, progress)
+        if not follower.complete:
+            Team(run, follower, progress, workers, concurrency).play()
+        return score(run.folder)
+    # One process makes its experts and its policy once.
+    policy = config.make_policy()
+    with closing(config.make_env()) as env:
+        run = _begun(config, folder, env, overwrite)
+        follower = _followed(run, progress)
+        looked = time.monotonic()
+
+        def told() -> None:
+            nonlocal looked
+            if time.monotonic() - looked >= LOOK:
+                looked = time.monotonic()
+                follower.look()
+                progress(follower)
+
+        play(run, config, env, policy, concurrency=concurrency, told=told)
+    follower.look()
+    progress(follower)
+    return score(run.folder)
+
+
+def _followed(run: Run, progress: Progress) -> Follower:
     follower = Follower(run)
     follower.look()
     progress(follower)
-    if workers == 1:
-
-        def told() -> None:
-            follower.look()
-            progress(follower)
-
-        work(run.folder, concurrency=concurrency, told=told)
-    elif not follower.complete:
-        Team(run, follower, progress, workers, concurrency).play()
-    return score(run.folder)
+    return follower
 
 
 class Team:
@@ -131,6 +155,8 @@ class Team:
         self._run, self._follower, self._progress = run, follower, progress
         self._workers, self._concurrency = workers, concurrency
         self._processes: list[subprocess.Popen[bytes]] = []
+        self._said: list[IO[bytes]] = []
+        """What each writes to its standard error: files, since a full pipe that nobody reads stops who writes."""
 
     def play(self) -> None:
         """Play until all episodes have ended.
@@ -138,9 +164,14 @@ class Team:
         Raises:
             VisenvError: what one of them met, or if they keep dying.
         """
+        with ExitStack() as files:
+            self._said = [files.enter_context(tempfile.TemporaryFile()) for _ in range(self._workers)]
+            self._play()
+
+    def _play(self) -> None:
         losses = 0
         try:
-            self._processes = [self._started() for _ in range(self._workers)]
+            self._processes = [self._started(place) for place in range(self._workers)]
             while not self._follower.complete:
                 time.sleep(LOOK)
                 if self._follower.look():
@@ -151,33 +182,34 @@ class Team:
                     if not code:
                         continue
                     losses += 1
-                    said = self._last_words(process)
+                    said = self._last_words(place)
                     if code == MISTAKE or losses > MOST_LOSSES:
                         raise VisenvError(said or f"Worker processes keep dying (exit code {code}).")
-                    self._processes[place] = self._started()
+                    self._processes[place] = self._started(place)
         finally:
             for process in self._processes:
                 process.kill()
                 process.wait()
-                for pipe in (process.stdin, process.stderr):
-                    if pipe is not None:
-                        with suppress(OSError):
-                            pipe.close()
+                if process.stdin is not None:
+                    with suppress(OSError):
+                        process.stdin.close()
 
-    def _started(self) -> subprocess.Popen[bytes]:
+    def _started(self, place: int) -> subprocess.Popen[bytes]:
         one = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
         job = json.dumps({"folder": str(self._run.folder.resolve()), "concurrency": self._concurrency})
         # Standard input stays open as long as this process lives: its end tells the worker to stop, too.
         return subprocess.Popen(
             [sys.executable, "-c", _BOOT, json.dumps([os.getcwd(), *sys.path]), job],
             stdin=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=self._said[place],
             env={**os.environ, **one},
         )
 
-    @staticmethod
-    def _last_words(process: subprocess.Popen[bytes]) -> str:
-        lines = process.stderr.read().decode("utf-8", "replace").strip().splitlines() if process.stderr else []
+    def _last_words(self, place: int) -> str:
+        said = self._said[place]
+        said.seek(max(0, said.seek(0, os.SEEK_END) - LAST_WORDS))
+        lines = said.read().decode("utf-8", "replace").strip().splitlines()
         return lines[-1] if lines else ""
 
 

@@ -58,26 +58,55 @@ def work(
     Raises:
         VisenvError: if the environment or the policy cannot be made, or the folder cannot be written.
     """
-    if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
-        raise InvalidData(f"Expected concurrency to be a whole number of at least 1, but got {concurrency!r}.")
     run = Run(folder)
     config = EvalConfig.from_settings(run.settings)
-    env, threads = config.make_env(), ExpertThreads()
-    try:
-        return asyncio.run(_Worker(run, config, env, threads, told).play(concurrency, wait))
-    finally:
-        threads.close()
-        env.close()
+    with closing(config.make_env()) as env:
+        return play(run, config, env, config.make_policy(), concurrency=concurrency, wait=wait, told=told)
+
+
+def play(
+    run: Run,
+    config: EvalConfig,
+    env: VisionToolEnv,
+    policy: Any,
+    *,
+    concurrency: int = 1,
+    wait: bool = True,
+    told: Callable[[], None] = lambda: None,
+) -> int:
+    """Do what ``work`` does, with an environment and a policy that are made already.
+
+    Args:
+        run: which evaluation.
+        config: what it is made of.
+        env: which is not closed.
+        policy: of which every episode plays a shallow copy.
+        concurrency: see ``work``, as of the rest.
+        wait: whether to stay until others have played what they hold.
+        told: called after every episode that has been written.
+
+    Raises:
+        InvalidData: if a number is out of range, or the folder cannot be written.
+    """
+    if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
+        raise InvalidData(f"Expected concurrency to be a whole number of at least 1, but got {concurrency!r}.")
+    with closing(ExpertThreads()) as threads:
+        return asyncio.run(_Worker(run, config, env, policy, threads, told).play(concurrency, wait))
 
 
 class _Worker:
     """Several seats that play side by side in one process."""
 
     def __init__(
-        self, run: Run, config: EvalConfig, env: VisionToolEnv, threads: ExpertThreads, told: Callable[[], None]
+        self,
+        run: Run,
+        config: EvalConfig,
+        env: VisionToolEnv,
+        policy: Any,
+        threads: ExpertThreads,
+        told: Callable[[], None],
     ) -> None:
-        self._run, self._env, self._told = run, env, told
-        self._policy = config.make_policy()
+        self._run, self._env, self._policy, self._told = run, env, policy, told
         self._max_steps = env.spec.max_episode_steps if env.spec else None
         self._plans = list(islice(episode_plans(env.dataset.size, config.seed), run.episodes))
         # Processes begin at different places, so that they rarely ask for the same block.
