@@ -158,7 +158,9 @@ def episode(expert: Any) -> str:
     """What an environment replies whose phrases this expert grounds."""
     experts = {"*": "classical", "GroundPhrase": expert}
     env = gym.make("VisHarness/ReasonSeg-v0", dataset="scenes", split="val", difficulty=DIFFICULTY, experts=experts)
-    env.reset(seed=0)
+    scenes = ScenesDataset(FAMILY, "val", DIFFICULTY)
+    index = next(i for i in range(500) if any(thing.kind == "car" for thing in scenes.explain(i)[0].scene.objects))
+    env.reset(seed=0, options={"index": index})
     *_, info = env.step(ToolCall("PhraseToBoxMask", {"images": ["img_0"], "phrase": "cars"}))
     env.close()
     return str(info["reply"]).splitlines()[0]
