@@ -80,8 +80,8 @@ def judged(status: int, body: bytes | memoryview) -> bytes | memoryview:
         return body
     said = bytes(body[:500]).decode("utf-8", "replace").strip()
     text = f"the server answered {status}" + (f": {said}" if said else "")
-    # 408, 425 and 429 are said by what stands before a server; 503 and 504 by ours, too.
-    if status in (408, 425, 429, 503, 504):
+    # Ray Serve answers 404 while an application is away; 408, 425 and 429 are said by what stands before a server.
+    if status in (404, 408, 425, 429, 503, 504):
         raise NotServed(text)
     if status >= 500:
         raise Faulty(text)
