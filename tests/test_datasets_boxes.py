@@ -75,7 +75,6 @@ def test_one_sample_a_category_in_a_picture(coco_root):
     assert sample.truth.target.boxes.tolist() == [[10, 10, 12, 12], [1, 1, 5, 6]]
     assert sample.truth.ignore.boxes.tolist() == [[0, 20, 40, 30]]
     assert data.get(0).truth.ignore is None
-    assert [data.picture_key(index) for index in range(2)] == [3, 8]
 
 
 def test_boxes_of_a_category(coco_root):

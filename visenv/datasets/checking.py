@@ -18,7 +18,7 @@ from visenv.datasets.paths import path_and_options
 from visenv.datasets.prepared import copies
 from visenv.datasets.published import Size, published
 from visenv.datasets.refcoco import SPLIT_BY
-from visenv.errors import DatasetError
+from visenv.errors import DatasetError, VisenvError
 from visenv.registration import Entry
 
 _OWN_FAMILY = {
@@ -153,6 +153,6 @@ def _fault(data: Dataset, index: int) -> str | None:
     """What is wrong with a sample."""
     try:
         data.get(index)
-    except DatasetError as error:
+    except VisenvError as error:
         return str(error)
     return None

@@ -86,10 +86,6 @@ class CocoInstances(FolderDataset):
         instances = self._instances
         return {"samples": len(self), "pictures": len(instances.frames), "annotations": len(instances.ids)}
 
-    def picture_key(self, index: int) -> int:
-        """Which picture a sample shows: equal for samples of one picture."""
-        return int(self._pairs[index, 0])
-
     def _load(self, key: str, rng: np.random.Generator | None = None) -> Sample:
         place = self._places[key]
         image_id, category_id = self._pairs[place].tolist()

@@ -67,10 +67,6 @@ class DenseBoxes(FolderDataset):
         """Pairs of a picture and a category as ``samples``, and ``pictures``, those without any box included."""
         return {"samples": len(self), "pictures": len(self._pictures)}
 
-    def picture_key(self, index: int) -> int:
-        """Which picture a sample shows: equal for samples of one picture."""
-        return self._tasks[index][0]
-
     @abstractmethod
     def _boxes(self, number: int, category: str, where: str) -> Boxes:
         """The boxes of a category in a picture, as the file has them."""

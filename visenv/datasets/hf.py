@@ -258,7 +258,10 @@ class _LibraryRows:
         return len(self._table)
 
     def row(self, index: int) -> dict[str, Any]:
-        return dict(self._table[index])
+        try:
+            return dict(self._table[index])
+        except (OSError, ValueError) as error:
+            raise DatasetError(f"Cannot read row {index} of a table of datasets: {error}") from error
 
     def column(self, name: str) -> list[Any]:
         return list(self._table[name])

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from visenv.datasets.files import Picture, expect
 from visenv.datasets.streams import json_elements, read_element
 from visenv.errors import DatasetError, InvalidData
+from visenv.images import MAX_PIXELS
 from visenv.masks import Masks
 from visenv.types import FloatArray
 
-_MAX_SIDE = 100_000
 _ASPECT_TOLERANCE = 0.01
 _FEWEST_NUMBERS = 6
 
@@ -179,7 +179,7 @@ class Instances:
     def _frame(self, value: Any, start: int) -> Frame:
         name = expect(expect(value, dict, self.where(start)).get("file_name"), str, f"'file_name' {self.where(start)}")
         width, height = (_whole(value, side, self, start) for side in ("width", "height"))
-        if not (0 < width <= _MAX_SIDE and 0 < height <= _MAX_SIDE):
+        if width < 1 or height < 1 or width * height > MAX_PIXELS:
             raise DatasetError(
                 f"Expected 'width' and 'height' in pixels {self.where(start)}, but got {width}x{height}."
             )

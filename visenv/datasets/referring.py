@@ -105,10 +105,6 @@ class References(FolderDataset):
         """Sentences as ``samples``, ``refs``, and ``pictures``."""
         return {"samples": len(self), "refs": len(self._images), "pictures": len(set(self._images))}
 
-    def picture_key(self, index: int) -> int:
-        """Which picture a sample shows: equal for samples of one picture."""
-        return self._images[self._refs[index]]
-
     @abstractmethod
     def _kept(self, places: Sequence[int]) -> list[int]:
         """Which of a reference's annotations make its target."""
