@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 
 from benchmarks._timing import Row, amount_row, print_rows, row
-from scripts.make_fixtures import Python2Pickler
+from scripts.fixture_coco import Python2Pickler
 from visenv.datasets.refcoco import RefCoco
 from visenv.images import load_image
 

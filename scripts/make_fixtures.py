@@ -9,138 +9,22 @@ from __future__ import annotations
 
 import argparse
 import json
-import pickle
 import shutil
-import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-from PIL import Image
 
+from scripts.fixture_coco import write_coco, write_cocojson, write_referring
+from scripts.fixture_scenery import PER_SPLIT, save, scenery, write_json
 from visenv.datasets import photos
 from visenv.datasets.scenes import make as make_scenes
 from visenv.datasets.visdrone import CATEGORIES
 from visenv.errors import DatasetError
-from visenv.images import load_image
+from visenv.images import load_image, to_png_bytes
 from visenv.masks import Masks
-from visenv.types import BoolArray, Pixels
-
-PER_SPLIT = 3
-"""Pictures of scenes in each split."""
-CROWD_ID = 990_000
-"""Annotations from here on are crowds."""
-
-
-@dataclass
-class Thing:
-    """An object in a picture."""
-
-    category: str
-    outline: list[list[float]]
-    """COCO polygons."""
-    box: tuple[float, float, float, float]
-    """xyxy, half-open."""
-
-
-@dataclass
-class Scenery:
-    """A picture with its objects, and what can be asked about it."""
-
-    pixels: Pixels
-    things: list[Thing]
-    queries: list[tuple[str, list[int]]] = field(default_factory=list)
-    """A query and the objects that it means."""
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(width, height)."""
-        return self.pixels.shape[1], self.pixels.shape[0]
-
-
-def outline(mask: BoolArray, corner: tuple[int, int]) -> list[list[float]]:
-    """The outline of a mask as COCO polygons."""
-    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    moved = [contour[:, 0].astype(float) + corner + 0.5 for contour in contours if len(contour) > 5]
-    return [points.ravel().tolist() for points in moved]
-
-
-def scenery(number: int, family: str = "grefseg", split: str = "val", difficulty: int = 1) -> Scenery:
-    """A generated scene, with its own query."""
-    rendered, question = make_scenes(family=family, split=split, difficulty=difficulty).explain(number)
-    things: list[Thing] = []
-    places: dict[int, int] = {}
-    for index, thing in enumerate(rendered.scene.objects):
-        polygons = outline(*rendered.visible(index))
-        if polygons:
-            places[index] = len(things)
-            things.append(Thing(thing.kind, polygons, thing.box))
-    targets = [places[index] for index in question.targets if index in places]
-    return Scenery(rendered.image, things, [(question.text, targets)])
-
-
-@lru_cache
-def photographs(split: str, count: int = 2) -> list[Scenery]:
-    """Annotated photographs, as far as the packages that bring them are installed."""
-    try:
-        data = photos.make(path=None, family="refseg", split=split, difficulty=0)
-    except DatasetError:
-        return []
-    found: dict[str, Scenery] = {}
-    for index, sample_id in enumerate(data.sample_ids):  # type: ignore[attr-defined]
-        name = sample_id.partition("/")[2].partition("#")[0].partition("-")[0]
-        if name not in found and len(found) == count:
-            break
-        sample = data.get(index)
-        view = found.setdefault(name, Scenery(sample.image, []))
-        for mask in sample.truth.target.union():  # type: ignore[union-attr]
-            polygons = outline(np.asarray(mask.crops[0]), tuple(mask.offsets[0].tolist()))
-            view.things.append(Thing("thing", polygons, tuple(mask.boxes[0].tolist())))
-        view.queries.append((sample.query, [len(view.things) - 1]))
-    return list(found.values())
-
-
-def save(pixels: Pixels, path: Path, orientation: int | None = None) -> None:
-    """Write a picture; with an EXIF orientation, so that it is upright again once that is applied."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    exif = Image.Exif()
-    if orientation is not None:
-        exif[0x0112] = orientation
-        pixels = {3: np.rot90(pixels, 2), 6: np.rot90(pixels, 1), 8: np.rot90(pixels, -1)}[orientation]
-    Image.fromarray(np.ascontiguousarray(pixels)).save(path, quality=92, exif=exif)
-
-
-def write_json(value: Any, path: Path) -> None:
-    """Write a JSON file, without spaces, as the published ones are."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value, ensure_ascii=False, separators=(",", ":")), encoding="utf-8")
-
-
-class Python2Pickler(pickle._Pickler):
-    """Writes texts as Python 2 wrote its byte strings, which is what RefCOCO's files hold."""
-
-    dispatch = dict(pickle._Pickler.dispatch)
-
-    def save_str(self, text: str) -> None:
-        """Write one text."""
-        data = text.encode("utf-8")
-        head = b"U" + bytes([len(data)]) if len(data) < 256 else b"T" + struct.pack("<i", len(data))
-        self.write(head + data)
-        self.memoize(text)
-
-    dispatch[str] = save_str
-
-
-def write_pickle(value: Any, path: Path) -> None:
-    """Write a pickle as Python 2 would."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "wb") as file:
-        Python2Pickler(file, protocol=2).dump(value)
-
+from visenv.types import MaskTruth, PointsTruth, Sample
 
 # --- ReasonSeg, REC-8K, FSC-147 -----------------------------------------------------------------------------------
 
@@ -241,167 +125,6 @@ def write_fsc147(root: Path) -> None:
     (root / "ImageClasses_FSC147.txt").write_text("\n".join(classes) + "\n", encoding="utf-8")
 
 
-# --- COCO and what refers to it -----------------------------------------------------------------------------------
-
-
-class CocoWriter:
-    """Collects pictures and annotations as ``instances.json`` has them."""
-
-    def __init__(self) -> None:
-        self.images: list[dict[str, Any]] = []
-        self.annotations: list[dict[str, Any]] = []
-        self.categories: dict[str, int] = {}
-        self._next = 100
-
-    def add(self, view: Scenery, file_name: str) -> tuple[int, list[int]]:
-        """Add a picture; returns its id, and those of its objects' annotations."""
-        image_id = 581_000 + len(self.images)
-        width, height = view.size
-        self.images.append({"license": 1, "file_name": file_name, "height": height, "width": width, "id": image_id})
-        ids = []
-        for thing in view.things:
-            self._next += 7
-            ids.append(self._next)
-            self._annotate(self._next, image_id, thing.category, thing.outline, thing.box, crowd=False)
-        return image_id, ids
-
-    def add_crowd(self, image_id: int, category: str, box: tuple[float, float, float, float]) -> int:
-        """Add a crowd, a plain run-length encoding as COCO writes it; returns its id."""
-        image = next(image for image in self.images if image["id"] == image_id)
-        dense = Masks.from_boxes([box], (image["height"], image["width"])).to_dense()[0]
-        flat = dense.ravel(order="F")
-        ends = np.flatnonzero(np.diff(flat)) + 1
-        counts = np.diff(np.concatenate([[0], ends, [flat.size]])).tolist()
-        counts = [0, *counts] if flat[0] else counts
-        crowd_id = CROWD_ID + len(self.annotations)
-        rle = {"counts": counts, "size": [image["height"], image["width"]]}
-        self._annotate(crowd_id, image_id, category, rle, box, crowd=True)
-        return crowd_id
-
-    def write(self, path: Path) -> None:
-        """Write the file, annotations in no particular order."""
-        categories = [{"supercategory": "object", "id": id_, "name": name} for name, id_ in self.categories.items()]
-        document = {
-            "info": {"description": "a fixture", "version": "1.0"},
-            "images": self.images,
-            "licenses": [{"id": 1, "name": "Apache-2.0"}],
-            "annotations": self.annotations[::-1],
-            "categories": categories,
-        }
-        write_json(document, path)
-
-    def _annotate(
-        self, id_: int, image_id: int, category: str, segmentation: Any, box: Sequence[float], crowd: bool
-    ) -> None:
-        x0, y0, x1, y1 = box
-        self.annotations.append(
-            {
-                "segmentation": segmentation,
-                "area": (x1 - x0) * (y1 - y0),
-                "iscrowd": int(crowd),
-                "image_id": image_id,
-                "bbox": [x0, y0, x1 - x0, y1 - y0],
-                "category_id": self.categories.setdefault(category, 3 * len(self.categories) + 1),
-                "id": id_,
-            }
-        )
-
-
-def write_referring(root: Path, variant: str, partings: dict[str, tuple[str, ...]], generalized: bool = False) -> None:
-    """The layout of RefCOCO and its kin, or of gRefCOCO, with pictures of ``train2014``.
-
-    Args:
-        root: the outer folder.
-        variant: the name of the inner one.
-        partings: the splits of each parting.
-        generalized: whether references are lists that may be empty.
-    """
-    coco = CocoWriter()
-    sentence_id = 0
-    pictures: list[tuple[Scenery, int, list[int]]] = []
-    views = [scenery(number) for number in range(4 * PER_SPLIT)]
-    views += [view for split in ("train", "val") for view in photographs(split)]
-    for view in views:
-        file_name = f"COCO_train2014_{581_000 + len(coco.images):012d}.jpg"
-        image_id, ids = coco.add(view, file_name)
-        pictures.append((view, image_id, ids))
-        save(view.pixels, root / "images" / "train2014" / file_name)
-    crowd = coco.add_crowd(pictures[0][1], pictures[0][0].things[0].category, (3, 3, 60, 40))
-    for split_by, splits in partings.items():
-        references: list[dict[str, Any]] = []
-        for number, (view, image_id, ids) in enumerate(pictures):
-            for query, targets in view.queries:
-                meant = [ids[index] for index in targets]
-                if not generalized and len(meant) != 1:
-                    query, meant = f"the {view.things[0].category}", ids[:1]
-                texts = [query, f"{query} – là"]
-                sentences = [
-                    {"tokens": text.split(), "raw": text, "sent_id": sentence_id + place, "sent": text}
-                    for place, text in enumerate(texts)
-                ]
-                sentence_id += len(texts)
-                if generalized and number == 0:
-                    meant = [*ids[:2], crowd]
-                reference = {
-                    "sent_ids": [sentence["sent_id"] for sentence in sentences],
-                    "file_name": f"COCO_train2014_{image_id:012d}_{number}.jpg",
-                    "ann_id": (meant or [-1]) if generalized else meant[0],
-                    "ref_id": 40_000 + len(references),
-                    "image_id": image_id,
-                    "split": splits[number % len(splits)],
-                    "sentences": sentences,
-                    "category_id": 1,
-                }
-                references.append({**reference, "no_target": not meant} if generalized else reference)
-        if generalized:
-            write_json(references, root / variant / f"grefs({split_by}).json")
-        else:
-            write_pickle(references, root / variant / f"refs({split_by}).p")
-    coco.write(root / variant / "instances.json")
-
-
-def write_coco(root: Path) -> None:
-    """The layout of COCO 2017, with crowds."""
-    for offset, split in enumerate(("train", "val")):
-        coco = CocoWriter()
-        for number in range(PER_SPLIT):
-            view = scenery(20 * offset + number)
-            file_name = f"{581_000 + number:012d}.jpg"
-            image_id, _ = coco.add(view, file_name)
-            save(view.pixels, root / f"{split}2017" / file_name)
-            if number == 0:
-                coco.add_crowd(image_id, view.things[0].category, (2, 2, 30, 30))
-                coco.add_crowd(image_id, "only crowds", (40, 2, 60, 30))
-        coco.write(root / "annotations" / f"instances_{split}2017.json")
-
-
-def write_cocojson(root: Path) -> None:
-    """A COCO-style JSON of one's own, one file a split, a large picture in it."""
-    for offset, split in enumerate(("train", "val")):
-        coco = CocoWriter()
-        for number in range(2):
-            view = scenery(30 + 5 * offset + number)
-            if number == 1:
-                view = enlarged(view, 5)
-            coco.add(view, f"own {number}.png")
-            save(view.pixels, root / "images" / split / f"own {number}.png")
-        coco.write(root / f"{split}.json")
-
-
-def enlarged(view: Scenery, factor: int) -> Scenery:
-    """The same scene with every pixel repeated."""
-    pixels = np.ascontiguousarray(view.pixels.repeat(factor, axis=0).repeat(factor, axis=1))
-    things = [
-        Thing(
-            thing.category,
-            [(np.array(polygon) * factor).tolist() for polygon in thing.outline],
-            tuple(side * factor for side in thing.box),  # type: ignore[arg-type]
-        )
-        for thing in view.things
-    ]
-    return Scenery(pixels, things, view.queries)
-
-
 # --- dense detection ----------------------------------------------------------------------------------------------
 
 
@@ -438,6 +161,80 @@ def write_lines(root: Path, stem: str) -> None:
     (root / f"{stem}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
+# --- tables -------------------------------------------------------------------------------------------------------
+
+
+def write_table(root: Path) -> None:
+    """Parquet as Hugging Face has it, a picture, a text and a mask a row; one row is about nothing."""
+    for offset, name in enumerate(("train", "validation")):
+        rows = []
+        for number in range(PER_SPLIT):
+            view = scenery(10 * offset + number)
+            query, targets = view.queries[0]
+            mask = Masks.from_polygons([view.things[index].outline for index in targets], view.pixels.shape[:2]).union()
+            drawn = np.repeat(mask.to_dense()[0][:, :, None].astype(np.uint8) * 255, 3, axis=2)
+            rows.append(
+                {
+                    "image": {"bytes": to_png_bytes(view.pixels), "path": None},
+                    "text": query,
+                    "mask": {"bytes": to_png_bytes(drawn), "path": None} if targets else None,
+                }
+            )
+        _write_parquet(rows, root / "data" / f"{name}-00000-of-00001.parquet")
+
+
+def write_visharness(root: Path) -> None:
+    """The training Parquet of VisHarness, with paths of where it was made."""
+    for offset, split in enumerate(("train", "val")):
+        rows = []
+        for number in range(PER_SPLIT):
+            for kind, family in (("GRES", "grefseg"), ("ReasonSeg", "reasonseg"), ("REC8K", "refcount")):
+                sample = make_scenes(family=family, split="val", difficulty=1).get(20 * offset + number)
+                height, width = sample.image.shape[:2]
+                name = f"{kind}-{split}_{number}"
+                save(sample.image, root / "images" / f"{name}.jpg")
+                rows.append(
+                    {
+                        "data_source": f"visharness/{kind.lower()}",
+                        "agent_name": "visharness_agent",
+                        "prompt": [{"role": "user", "content": f"<image>{sample.query}"}],
+                        "images": [{"image": f"/made/elsewhere/images/{name}.jpg"}],
+                        "reward_model": {"style": "rule", "ground_truth": json.dumps(_ground_truth(kind, sample))},
+                        "extra_info": {
+                            "index": len(rows),
+                            "split": split,
+                            "item_id": f"GRES-{number}" if kind == "GRES" else name,
+                            "question": sample.query,
+                            "image_height": height,
+                            "image_width": width,
+                        },
+                    }
+                )
+        _write_parquet(rows, root / f"{split}.parquet")
+
+
+def _ground_truth(kind: str, sample: Sample) -> dict[str, Any]:
+    """What VisHarness's reward is given of a sample."""
+    truth = sample.truth
+    if isinstance(truth, PointsTruth):
+        return {"type": "point", "data": truth.points.tolist()}
+    assert isinstance(truth, MaskTruth)
+    assert truth.target is not None
+    rle = truth.target.union().to_coco_rles()[0]
+    if kind == "GRES":
+        return {"type": "gres_rle_mask", "data": None if truth.is_null else rle}
+    ignore = Masks.empty(truth.target.shape).union().to_coco_rles()[0]
+    return {"type": "reasonseg_rle_mask", "data": {"target_rle": rle, "ignore_rle": ignore}}
+
+
+def _write_parquet(rows: list[dict[str, Any]], path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+
+
 UNC = {"unc": ("train", "val", "testA", "testB")}
 WRITERS: dict[str, Callable[[Path], None]] = {
     "reasonseg": write_reasonseg,
@@ -454,6 +251,8 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     "visdrone": write_visdrone,
     "visdrone-lines": lambda root: write_lines(root, "VisDrone"),
     "dense200": lambda root: write_lines(root, "Dense200"),
+    "hf": write_table,
+    "visharness": write_visharness,
 }
 """By the name of the folder that each is written to."""
 

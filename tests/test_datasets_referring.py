@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco
 
-from scripts.make_fixtures import write_pickle
+from scripts.fixture_coco import write_pickle
 from visenv.datasets.grefcoco import GRefCoco
 from visenv.datasets.refcoco import RefCoco
 from visenv.errors import DatasetError
