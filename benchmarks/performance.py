@@ -20,6 +20,7 @@ TITLES = {
     "vector": "Many environments in a batch",
     "eval": "Evaluating",
     "workers": "Experts in processes of their own",
+    "serve": "Experts on Ray Serve",
     "async": "Agents that answer at different times",
     "step": "One step of one environment",
     "memory": "Memory of an episode",
