@@ -64,6 +64,13 @@ def test_no_name_is_looked_up(data, tmp_path):
         read_pickle(tmp_path / "refs.p")
 
 
+@pytest.mark.parametrize("data", [b"\x80\x02]r\xff\xff\xff\x7f.", b"]p2147483647\n.", b"]p" + b"9" * 5000 + b"\n."])
+def test_a_pickle_that_would_fill_the_memory_is_refused(data, tmp_path):
+    (tmp_path / "refs.p").write_bytes(data)
+    with pytest.raises(DatasetError, match="refused"):
+        read_pickle(tmp_path / "refs.p")
+
+
 def test_numbers_of_numpy_are_no_plain_data(tmp_path):
     (tmp_path / "refs.p").write_bytes(pickle.dumps([np.int64(3)]))
     with pytest.raises(DatasetError, match="numpy"):
@@ -80,14 +87,22 @@ def test_any_bytes_are_plain_data_or_refused(tmp_path_factory, data):
         return
 
 
-PLAIN = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.tuples(inner, inner),
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+
+
+def plain(scalars):
+    return st.recursive(
+        scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.tuples(inner, inner)
+    )
+
+
+# Before protocol 3, bytes are written as a call.
+@given(
+    st.tuples(plain(SCALARS), st.sampled_from([0, 1, 2]))
+    | st.tuples(plain(SCALARS | st.binary()), st.sampled_from([3, 4, 5]))
 )
-
-
-@given(PLAIN, st.sampled_from([3, 4, 5]))
-def test_plain_data_comes_back(tmp_path_factory, value, protocol):
+def test_plain_data_comes_back(tmp_path_factory, value_and_protocol):
+    value, protocol = value_and_protocol
     file = tmp_path_factory.getbasetemp() / "plain.p"
     file.write_bytes(pickle.dumps(value, protocol=protocol))
     assert read_pickle(file) == value
