@@ -75,7 +75,8 @@ def spread(folder, make, episodes, seed=3, pictures=True, workers=2, during=None
     return files(folder)
 
 
-@pytest.mark.parametrize("name", [IDS[0], pytest.param(IDS[1], marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", IDS)
 def test_several_processes_write_what_one_writes(local_ray, tmp_path, name):
     make = partial(made, name, "scripted", experts="oracle")
     one, several = alone(tmp_path / "one", make, 7), spread(tmp_path / "several", make, 7)
@@ -130,6 +131,7 @@ def test_an_episode_that_kills_every_process_ends_the_run(local_ray, tmp_path):
         list(rollout_on_ray(make, episodes=1, seed=0, size=None, workers=1))
 
 
+@pytest.mark.slow
 def test_what_is_wrong_with_an_environment_is_said(local_ray):
     make = partial(made, IDS[0], "single", experts="orcle")
     with pytest.raises(VisenvError, match="oracle"):
@@ -183,7 +185,7 @@ def test_workers_without_a_ray_are_a_mistake(tmp_path):
     assert "--ray" in done.stderr
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:9", "nowhere", "localhost:port"])
+@pytest.mark.parametrize("address", ["127.0.0.1:9", pytest.param("nowhere", marks=pytest.mark.slow)])
 def test_a_ray_that_is_not_there_is_one_line(tmp_path, address):
     command = [sys.executable, "-m", "visenv", "rollout", "RefSeg-v0", "--ray", address, "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100)

@@ -20,6 +20,7 @@ from visenv.experts_pool import ExpertPool
 from visenv.images import Provenance, RootPixels
 from visenv.policies import make_policy, rollout
 from visenv.serve.client import ServedExpert, connect
+from visenv.serve.planning import ServeOptions, plan
 from visenv.serve.running import start
 from visenv.serve.transport import HttpTransport
 from visenv.serve.wire import Limits
@@ -354,6 +355,70 @@ def test_a_ray_serve_that_listens_elsewhere_is_left_as_it_is(served, serve_addre
         start(ServedStub(), "127.0.0.1:1", num_cpus=0, app="elsewhere")
 
 
+PRESET = """
+experts:
+  - expert: serve_stubs:ServedStub
+    capabilities: [GroundPhrase]
+    serve: {num_cpus: 0.1, max_batch: 3, autoscaling: {min_replicas: 1, max_replicas: 2}}
+  - expert: serve_stubs:OtherStub
+    serve: {num_cpus: 0.05, replicas: 2, batch_wait_s: 0}
+rest: classical
+"""
+
+
+def test_a_preset_says_how_each_of_its_experts_is_served(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(PRESET)
+    first, second, rest = plan(path)
+    assert [planned.key for planned in (first, second, rest)] == ["ServedStub", "OtherStub", "classical"]
+    assert (first.options.num_cpus, first.options.max_batch, first.options.most_replicas) == (0.1, 3, 2)
+    assert (second.options.first_replicas, second.options.batch_wait_s) == (2, 0)
+    assert rest.options == ServeOptions()
+    assert [planned.options.num_cpus for planned in plan(path, num_cpus=0.5)] == [0.5] * 3
+    assert plan(path, replicas=3)[0].options.autoscaling is None
+    made = first.make()
+    assert (made.name, made.capabilities) == ("stub", ("GroundPhrase",))
+    assert second.make().name == "other"
+
+
+def test_presets_that_come_with_visenv_say_how_they_are_served():
+    sam3, molmo, upscaler = plan("visharness")
+    assert sum(planned.options.num_gpus for planned in (sam3, molmo, upscaler)) == pytest.approx(1)
+    outlined = plan("yolo-world")
+    assert [planned.key for planned in outlined] == ["sam2", "yolo", "classical"]
+    assert outlined[-1].options.num_gpus == 0
+    assert [planned.options.num_gpus for planned in plan("yolo-world", num_gpus=1)] == [1, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"replicas": 0}, "replicas"),
+        ({"replicas": 1.5}, "whole"),
+        ({"num_gpus": -1}, "num_gpus"),
+        ({"max_batch": True}, "max_batch"),
+        ({"autoscaling": {"most": 2}}, "autoscaling by"),
+        ({"autoscaling": {"min_replicas": 3, "max_replicas": 2}}, "at most"),
+    ],
+)
+def test_options_out_of_range_are_errors(wrong, words):
+    with pytest.raises(InvalidData, match=words):
+        ServeOptions(**wrong)
+
+
+@pytest.mark.slow
+def test_a_preset_is_served(local_ray, serve_address, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(PRESET)
+    with start(path, serve_address, app="preset") as serving:
+        first, second, rest = connect(serving.address)
+        assert (first.capabilities, first.max_batch) == (("GroundPhrase",), 6)
+        assert second.run([PointPhrase(image(), "a")])[0].points[0, 1] == 1
+        assert rest.name == "classical"
+        assert [len(expert["replicas"]) for expert in serving.describe()["experts"]] == [1, 2, 1]
+
+
+@pytest.mark.slow
 def test_an_expert_that_cannot_be_made_says_why(local_ray, serve_address):
     class Broken(ServedStub):
         def __setstate__(self, state):

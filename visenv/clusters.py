@@ -14,6 +14,8 @@ from typing import Any
 
 from visenv.errors import InvalidData, MissingDependency
 
+TOKEN_VARIABLE = "VISENV_TOKEN"
+"""The environment variable with what servers of experts ask for."""
 LOCAL = "local"
 """The address that starts a Ray of one's own, on this machine, for as long as it is needed."""
 _REACH_SECONDS = 10.0

@@ -15,9 +15,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from visenv.cli.common import JSON, output, print_json, progress_output
-from visenv.clusters import LOCAL
+from visenv.clusters import LOCAL, TOKEN_VARIABLE
 from visenv.errors import InvalidData
-from visenv.serve.client import TOKEN_VARIABLE
 from visenv.serve.running import APP, HOST, PORT, Serving, start, wait_until_stopped
 from visenv.serve.wire import Limits
 

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import cloudpickle
 import gymnasium as gym
 
-from visenv.clusters import LOCAL, joined
+from visenv.clusters import LOCAL, TOKEN_VARIABLE, joined
 from visenv.errors import InvalidData, VisenvError
 from visenv.policies.base import Policy
 from visenv.policies.playing import check_counts, play
@@ -79,7 +79,8 @@ class _Spread:
 
     def __init__(self, ray: Any, make: Make, plans: Iterator[EpisodePlan], workers: int, pictures: bool) -> None:
         self._ray, self._plans, self._workers = ray, plans, workers
-        self._arguments = (bytes(cloudpickle.dumps(make)), tuple(sys.path), os.getcwd(), pictures)
+        token = os.environ.get(TOKEN_VARIABLE)
+        self._arguments = (bytes(cloudpickle.dumps(make)), tuple(sys.path), os.getcwd(), token, pictures)
         self._kind = ray.remote(num_cpus=1, max_restarts=0)(_Player)
         self._running: dict[Any, tuple[Any, EpisodePlan | None]] = {}
         """By what is waited for: who works on it, and on what; on None while it gets ready."""
@@ -167,16 +168,19 @@ class _Player:
         make: makes environment and policy, pickled.
         path: where modules are found.
         folder: in which relative paths begin.
+        token: what servers of experts ask for.
         pictures: whether to draw them.
     """
 
-    def __init__(self, make: bytes, path: tuple[str, ...], folder: str, pictures: bool) -> None:
+    def __init__(self, make: bytes, path: tuple[str, ...], folder: str, token: str | None, pictures: bool) -> None:
         import cv2
 
         cv2.setNumThreads(1)
         sys.path += [place for place in path if place not in sys.path]
         with contextlib.suppress(OSError):
             os.chdir(folder)
+        if token is not None:
+            os.environ[TOKEN_VARIABLE] = token
         self._make, self._pictures = make, pictures
         self._made: tuple[gym.Env[Any, Any], Policy] | None = None
 

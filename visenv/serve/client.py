@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 import visenv
 from visenv.capabilities import CAPABILITIES, EstimateDepth, ExpertFailure, Request, Result, Upscale, Upscaled
+from visenv.clusters import TOKEN_VARIABLE, is_connected, join
 from visenv.errors import ExpertError, InvalidData
 from visenv.experts_checks import check_result
 from visenv.serve.codec import digest_of, pack_requests, unpack_results, views_of
@@ -23,7 +24,6 @@ from visenv.serve.transport import Faulty, HttpTransport, NotServed, RayTranspor
 from visenv.serve.wire import PROTOCOL, Limits, WireError, unpack
 from visenv.types import Pixels
 
-TOKEN_VARIABLE = "VISENV_TOKEN"
 REMEMBERED = 65536
 """Images whose digests are remembered."""
 FAULTS = 3
@@ -114,8 +114,6 @@ def _settings(address: str) -> tuple[str, dict[str, float]]:
 
 def _app(address: str) -> str:
     """The name of an application, once this process is connected to a Ray."""
-    from visenv.clusters import is_connected, join
-
     name = address.removeprefix("ray://").strip("/")
     if not name or "/" in name or ":" in name:
         raise InvalidData(
@@ -281,6 +279,8 @@ class ServedExpert:
             In order: results; an ``ExpertFailure`` for each request that could not be served; an ``ExpertError`` for
             each that is worth asking alone.
         """
+        if not requests:
+            return []
         answers: dict[int, Result | ExpertFailure | ExpertError] = {}
         end = time.monotonic() + self._shared.patience.deadline
         digests, pixels = self._shared.digests(requests)

@@ -151,6 +151,8 @@ def start(
         MissingDependency: if Ray Serve is not installed.
     """
     host, port = check_address(address, token)
+    if token is not None and not (token.isascii() and token.isprintable() and token.strip() == token):
+        raise InvalidData("Expected a token of printable ASCII characters, without spaces around it.")
     planned = plan(experts, **options)
     import_serve()
     ours = join(ray)
