@@ -157,6 +157,17 @@ def test_going_on_is_the_same_as_never_stopping(tmp_path):
     assert views(parts) == views(whole)
 
 
+def test_results_do_not_depend_on_the_size_of_blocks(tmp_path, monkeypatch):
+    import visenv.evaluation.store as store
+
+    evaluate(REFSEG, tmp_path / "one")
+    monkeypatch.setattr(store, "LEAST_BLOCKS", 3)
+    report = evaluate(REFSEG, tmp_path / "few", workers=2)
+    assert Run(tmp_path / "few").block == 2
+    assert report["finished"] == 8
+    assert views(tmp_path / "one") == views(tmp_path / "few")
+
+
 def test_results_do_not_depend_on_concurrency(tmp_path):
     evaluate(REFSEG, tmp_path / "one")
     evaluate(REFSEG, tmp_path / "many", concurrency=5)
@@ -329,8 +340,12 @@ def test_a_full_disk_is_said_and_costs_one_episode(tmp_path, monkeypatch):
     assert evaluate(REFSEG, tmp_path)["finished"] == 8
 
 
-def test_a_follower_reads_each_line_once(tmp_path):
-    run = begin(REFSEG, tmp_path)
+@pytest.mark.parametrize("block", [1, 4])
+def test_a_follower_reads_each_line_once(tmp_path, block):
+    begin(REFSEG, tmp_path)
+    content = json.loads((tmp_path / "run.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps(content | {"block": block}))
+    run = Run(tmp_path)
     follower = Follower(run)
     assert not follower.look()
     assert follower.running() == ""
@@ -409,3 +424,10 @@ def test_an_answer_that_says_nothing_is_a_miss_not_invalid(tmp_path, monkeypatch
 
 
 _load = Entry.load
+
+
+@pytest.mark.slow
+def test_workers_that_find_nothing_left_end_quietly(tmp_path):
+    # They end at different times: none of them may be taken for one that died.
+    report = evaluate(EvalConfig("VisHarness/DenseDet-v0", "oracle", 30, env={"difficulty": 0}), tmp_path, workers=4)
+    assert report["finished"] == 30

@@ -50,7 +50,7 @@ class Follower:
             lines, _ = read_lines(path.read_bytes(), numbers)
             for number in lines.keys() - seen:
                 self._add(lines[number])
-            seen |= lines.keys()
+            seen.update(lines)
         return self.done > before
 
     def running(self) -> str:

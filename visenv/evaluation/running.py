@@ -229,6 +229,7 @@ def _serve() -> None:
 
 def _end_with_parent() -> None:
     """End at once when the process that started this one has ended; every line written is on the disk by then."""
-    while sys.stdin.buffer.read(1):
+    # Not through sys.stdin, whose lock this thread would hold while the interpreter shuts down.
+    while os.read(0, 1):
         continue
     os._exit(1)

@@ -25,6 +25,8 @@ EPISODES = "episodes"
 FORMAT = 1
 MOST_BLOCK = 16
 """Episodes of a block, at most: what another process cannot take over while one plays it."""
+LEAST_BLOCKS = 64
+"""Blocks of a run that has as many episodes, so that many processes find something to do."""
 _VIEWS = ("trajectories.jsonl", "report.json", "timing.json", "index.html")
 
 
@@ -88,7 +90,7 @@ class Run:
                 if overwrite and cls.is_one(path):
                     _clear(path)
                 if not cls.is_one(path):
-                    block = max(1, min(MOST_BLOCK, episodes // 64))
+                    block = max(1, min(MOST_BLOCK, episodes // LEAST_BLOCKS))
                     content: dict[str, Any] = {"format": FORMAT, "episodes": episodes, "block": block}
                     content |= {"settings": dict(settings), "facts": dict(facts)}
                     write_whole(path / RUN, plain_json(content, indent=2) + "\n")
