@@ -390,6 +390,15 @@ def test_the_command_line_evaluates(tmp_path, monkeypatch):
     assert "--overwrite" in other.stderr
 
 
+def test_the_page_of_an_evaluation_is_built_anew(finished):
+    folder, _ = finished
+    page = (folder / "index.html").read_bytes()
+    (folder / "index.html").unlink()
+    shown = CliRunner().invoke(app, ["view", str(folder)])
+    assert shown.exit_code == 0, shown.stderr
+    assert (folder / "index.html").read_bytes() == page
+
+
 def test_progress_has_the_running_metric_and_the_time_left(tmp_path):
     command = [
         sys.executable,

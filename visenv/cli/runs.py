@@ -21,6 +21,7 @@ from visenv.policies import rollout as run_policy
 from visenv.policies.distributed import Make, rollout_on_ray
 from visenv.policies.playing import Finished
 from visenv.report import write_page
+from visenv.report.evaluation import REPORT, write_evaluation_page
 from visenv.training import TrainedPolicy
 from visenv.wrappers.recording import TRAJECTORIES, EpisodeParcel, RecordTrajectories, RunRecorder
 
@@ -154,12 +155,12 @@ def _on_ray(recorder: RunRecorder, make: Make, **keywords: Any) -> Generator[Epi
 
 
 def view(
-    run: Path = typer.Argument(..., metavar="RUN", help="A folder that `visenv rollout` wrote."),
+    run: Path = typer.Argument(..., metavar="RUN", help="A folder that `visenv rollout` or `visenv eval` wrote."),
     open_it: bool = typer.Option(False, "--open", help="Open the page in the browser."),
     json: bool = JSON,
 ) -> None:
     """Build a run's page anew, and say where it is."""
-    page = write_page(run)
+    page = write_evaluation_page(run) if (run / REPORT).is_file() else write_page(run)
     if json:
         print_json({"page": str(page), "bytes": page.stat().st_size})
     else:

@@ -14,11 +14,11 @@ from visenv.evaluation.locks import write_whole
 from visenv.evaluation.records import Ended
 from visenv.evaluation.store import Run
 from visenv.registration import Entry
+from visenv.report.evaluation import REPORT, write_evaluation_page
 from visenv.rewards.metrics import Metric, update_all
 from visenv.rewards.metrics.bootstrap import percentile_interval, resampling_weights
 from visenv.wrappers.recording import TRAJECTORIES, plain_json
 
-REPORT = "report.json"
 TIMING = "timing.json"
 
 
@@ -53,8 +53,6 @@ def score(folder: str | os.PathLike[str]) -> dict[str, Any]:
     write_whole(run.folder / TRAJECTORIES, "".join(plain_json(ended.record) + "\n" for ended in episodes))
     write_whole(run.folder / REPORT, plain_json(report, indent=2) + "\n")
     write_whole(run.folder / TIMING, plain_json(timing, indent=2) + "\n")
-    from visenv.report.evaluation import write_evaluation_page
-
     page = write_evaluation_page(run.folder)
     return {**report, "timing": timing, "page": str(page)}
 

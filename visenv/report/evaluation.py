@@ -14,6 +14,7 @@ from visenv.report.markup import Markup, joined, tag
 from visenv.report.page import PAGE, bars, card, opening, read_records, toolbar
 from visenv.report.training_files import figure, mapping, read_json
 
+REPORT = "report.json"
 SHOWN = 200
 """Episodes that the page shows turn by turn: the worst."""
 _HERE = Path(__file__).parent
@@ -32,9 +33,9 @@ def write_evaluation_page(folder: str | os.PathLike[str]) -> Path:
         InvalidData: if there is no report in the folder, or the page cannot be written.
     """
     run = Path(folder)
-    report = mapping(read_json(run / "report.json"))
+    report = mapping(read_json(run / REPORT))
     if not report:
-        raise InvalidData(f"Expected the folder of an evaluation with report.json, but {str(run)!r} has none.")
+        raise InvalidData(f"Expected the folder of an evaluation with {REPORT}, but {str(run)!r} has none.")
     write_pieces(run / PAGE, _pieces(run, report))
     return run / PAGE
 
