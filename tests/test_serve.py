@@ -410,7 +410,7 @@ def test_options_out_of_range_are_errors(wrong, words):
 def test_a_preset_is_served(local_ray, serve_address, tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text(PRESET)
-    with start(path, serve_address, app="preset") as serving:
+    with start(path, serve_address, app="preset", num_cpus=0.05) as serving:
         first, second, rest = connect(serving.address)
         assert (first.capabilities, first.max_batch) == (("GroundPhrase",), 6)
         assert second.run([PointPhrase(image(), "a")])[0].points[0, 1] == 1

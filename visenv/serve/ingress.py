@@ -139,13 +139,13 @@ class Ingress:
         for digest, pixels in named.items():
             if pixels is not None:
                 self._keep(digest, pixels)
-        images = {digest: self._store.get(digest) if sent is None else sent for digest, sent in named.items()}
-        if needed := [digest for digest, pixels in images.items() if pixels is None]:
+        kept = {digest: self._store.get(digest) for digest, sent in named.items() if sent is None}
+        if needed := [digest for digest, pixels in kept.items() if pixels is None]:
             return OK, as_bytes(pack({"need": needed}))
         limit = min(self._seconds, seconds or self._seconds)
         try:
             answered: tuple[Reply, bool] = await asyncio.wait_for(
-                self._experts[key].answer.remote(message, images), limit
+                self._experts[key].answer.remote(message, kept), limit
             )
         except Exception as error:
             return _text(*_what_went_wrong(error))

@@ -77,7 +77,8 @@ class ExpertReplica:
 
         Args:
             message: as it came from the client.
-            images: the pixels of all images that it names, by digest.
+            images: the pixels of those images that it names and does not hold, by digest. Those that it holds were
+                compared with their digests before.
 
         Returns:
             The reply, and whether images were made that may be asked about next.
@@ -89,7 +90,9 @@ class ExpertReplica:
                     f"Expected the expert {expected!r}, but {self._expert.fingerprint!r} is served now: connect anew."
                 )
                 return (CONFLICT, as_bytes(text.encode())), False
-            requests = unpack_requests(reader, images, seal=True)
+            sent = reader.fields.inner("images")
+            held = {digest: sent.array(digest) for digest in sent.values}
+            requests = unpack_requests(reader, {**held, **images}, seal=True)
         except WireError as error:
             return (BAD_REQUEST, as_bytes(str(error).encode("utf-8", "replace"))), False
         parts = [requests[start : start + self.max_batch] for start in range(0, len(requests), self.max_batch)]

@@ -27,6 +27,7 @@ _ONGOING = 64
 _GRACE_SECONDS = 3.0
 _WAIT_SECONDS = 0.1
 _HEALTH_SECONDS = 2.0
+_FREE_SECONDS = 3.0
 
 
 def check_address(address: str, token: str | None) -> tuple[str, int]:
@@ -222,14 +223,20 @@ def _check_listening(host: str, port: int) -> None:
 
 def _check_resources(planned: Sequence[PlannedExpert]) -> None:
     """Make sure that all experts can be placed: Ray would wait for machines to come."""
-    there = import_ray().cluster_resources()
+    ray = import_ray()
+    all_of_it, end = ray.cluster_resources(), time.monotonic() + _FREE_SECONDS
     for name, option in (("CPU", "num_cpus"), ("GPU", "num_gpus")):
-        needed = sum(getattr(each.options, option) * each.options.first_replicas for each in planned)
-        if needed > there.get(name, 0) + 1e-9:
+        needed = sum(getattr(each.options, option) * each.options.first_replicas for each in planned) - 1e-9
+        free = ray.available_resources().get(name, 0)
+        # What others have just given back is free a moment later.
+        while free < needed <= all_of_it.get(name, 0) and time.monotonic() < end:
+            time.sleep(0.2)
+            free = ray.available_resources().get(name, 0)
+        if free < needed:
             raise InvalidData(
                 f"Expected {needed:g} {name}s for {', '.join(each.key for each in planned)}, but this Ray has "
-                f"{there.get(name, 0):g}: take fewer replicas or parts of one (--replicas, --num-{name.lower()}s, "
-                f"'serve' in the preset), or join a larger Ray."
+                f"{free:g} to give: take fewer replicas or parts of one (--replicas, --num-{name.lower()}s, 'serve' in "
+                "the preset), or join a larger Ray."
             )
 
 
