@@ -440,3 +440,17 @@ def test_workers_that_find_nothing_left_end_quietly(tmp_path):
     # They end at different times: none of them may be taken for one that died.
     report = evaluate(EvalConfig("VisHarness/DenseDet-v0", "oracle", 30, env={"difficulty": 0}), tmp_path, workers=4)
     assert report["finished"] == 30
+
+
+@pytest.mark.slow
+def test_a_trained_policy_is_evaluated_from_its_folder(tmp_path):
+    pytest.importorskip("stable_baselines3")
+    from visenv.training import TrainConfig, train
+
+    env = {"difficulty": 0, "experts": "oracle", "max_turns": 4}
+    train(TrainConfig("VisHarness/RefSeg-v0", steps=64, n_envs=2, env=env, hyperparameters={"n_steps": 16}), tmp_path)
+    config = EvalConfig("VisHarness/RefSeg-v0", str(tmp_path), 6, env=env)
+    assert config.keywords["action_mode"] == "discrete"
+    report = evaluate(config, tmp_path / "eval", workers=2)
+    assert report["finished"] == 6
+    assert report["problems"] == {}

@@ -33,6 +33,8 @@ class Metric(ABC, Generic[Record]):
     """The kinds of truth that it is defined for."""
     counts: ClassVar[frozenset[str]] = frozenset()
     """Figures that only count something: they have no interval."""
+    resamples: ClassVar[int] = RESAMPLES
+    """How many resampled data sets an interval is taken of, unless another number is asked for."""
     shares_records: ClassVar[bool] = False
     """Whether all metrics with the same ``_measure`` remember the same of a sample, whatever their settings."""
 
@@ -67,12 +69,13 @@ class Metric(ABC, Generic[Record]):
         return figures
 
     def intervals(
-        self, resamples: int = RESAMPLES, confidence: float = CONFIDENCE, seed: int = SEED
+        self, resamples: int | None = None, confidence: float = CONFIDENCE, seed: int = SEED
     ) -> dict[str, tuple[float, float]]:
         """Return the bootstrap interval of each figure: samples are drawn anew, not values, also of ratios of sums.
 
         Args:
-            resamples: how often as many samples as there are get drawn, with replacement.
+            resamples: how often as many samples as there are get drawn, with replacement; ``self.resamples`` if left
+                out.
             confidence: the share of the resamples' figures that lies inside, between 0 and 1.
             seed: of the draws; two metrics of as many samples are drawn alike.
 
@@ -90,13 +93,14 @@ class Metric(ABC, Generic[Record]):
         ends = {name: percentile_interval(values, confidence) for name, values in figures.items()}
         return {name: interval for name, interval in ends.items() if interval is not None}
 
-    def resampled(self, resamples: int = RESAMPLES, seed: int = SEED) -> dict[str, FloatArray]:
+    def resampled(self, resamples: int | None = None, seed: int = SEED) -> dict[str, FloatArray]:
         """Return the figures of resampled data sets, (R,) each, as ``intervals`` is taken of.
 
         Raises:
             InvalidData: if there is no sample, or no resample.
         """
-        parts = [self._weighted(weights) for weights in resampling_weights(len(self), resamples, seed)]
+        count = self.resamples if resamples is None else resamples
+        parts = [self._weighted(weights) for weights in resampling_weights(len(self), count, seed)]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name not in self.counts}
 
     def merge(self: Self, other: Self) -> Self:

@@ -81,6 +81,7 @@ class CocoAP(Metric[tuple[CategoryMatches, ...]]):
     bounds = (0.0, 1.0)
     truths = (BoxesTruth,)
     counts = frozenset({"AP_cut"})
+    resamples = 200  # Each sorts out all boxes anew.
 
     def __init__(self, max_dets: int = 500) -> None:
         super().__init__()
@@ -185,10 +186,17 @@ def _figures(records: Sequence[tuple[CategoryMatches, ...]], weights: FloatArray
         rows = max(1, _CELLS // max(1, len(owners)))
         for start in range(0, len(weights), rows):
             some = slice(start, start + rows)
+            times = weights[some].T[owners]  # (D, r): boxes are picked row by row
             for band in np.flatnonzero(true.any(axis=0)):
+                predicted: dict[bytes, FloatArray] = {}
                 for step in range(len(_THRESHOLDS)):
-                    there = state[band, step] >= 0
-                    curve = _curve(weights[some][:, owners[there]], state[band, step, there] == 1, true[some, band])
+                    there, right = np.flatnonzero(state[band, step] >= 0), np.flatnonzero(state[band, step] == 1)
+                    # Which boxes count at all rarely depends on the threshold.
+                    key = there.tobytes()
+                    if key not in predicted:
+                        predicted[key] = np.cumsum(times[there], axis=0)
+                    before = predicted[key][np.searchsorted(there, right)]
+                    curve = _curve(before.T, times[right].T, true[some, band])
                     precision[band, step, place, some], recall[band, step, place, some] = curve
     cut = weights @ np.array([sum(part.cut for part in record) for record in records], dtype=np.float64)
     steps = {"AP": slice(None), "AP@0.50": slice(0, 1), "AP@0.75": slice(5, 6)}
@@ -208,26 +216,43 @@ def _grouped(records: Sequence[tuple[CategoryMatches, ...]]) -> list[list[tuple[
     return [groups[name] for name in sorted(groups)]
 
 
-def _curve(weights: FloatArray, right: BoolArray, true: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _curve(predicted: FloatArray, times: FloatArray, true: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Average precision and final recall, (R,) each; NaN where there is nothing to find.
 
+    Precision is greatest, and recall grows, at boxes that are right: no other is looked at.
+
     Args:
-        weights: (R, D) how often each box counts, from the highest score on.
-        right: (D,) whether it matches.
+        predicted: (R, P) how many boxes there are up to each of the P that are right, from the highest score on.
+        times: (R, P) how often each of these counts.
         true: (R,) how many there are to find.
     """
-    # Precision is greatest, and recall grows, at boxes that are right: no other has to be looked at.
-    predicted = np.cumsum(weights, axis=1)[:, right]
-    matched = np.cumsum(weights[:, right], axis=1)
-    found = matched[:, -1] if matched.shape[1] else np.zeros(len(weights))
-    recalls = np.divide(matched, true[:, None], out=np.zeros_like(matched), where=true[:, None] > 0)
+    matched = np.cumsum(times, axis=1)
+    found = matched[:, -1] if matched.shape[1] else np.zeros(len(times))
     precisions = np.divide(matched, predicted, out=np.zeros_like(matched), where=predicted > 0)
     best = np.maximum.accumulate(precisions[:, ::-1], axis=1)[:, ::-1]
     best = np.concatenate([best, np.zeros((len(best), 1))], axis=1)
-    places = [np.searchsorted(recall, _RECALLS, side="left") for recall in recalls]
-    precision = np.take_along_axis(best, np.array(places).reshape(len(best), -1), axis=1).mean(axis=1)
+    precision = np.take_along_axis(best, _places(matched, true), axis=1).mean(axis=1)
     there = true > 0
     return np.where(there, precision, np.nan), np.where(there, found / np.maximum(true, 1), np.nan)
+
+
+def _places(matched: FloatArray, true: FloatArray) -> IntArray:
+    """Where each row first reaches each of the recalls, (R, 101); P where it never does.
+
+    Args:
+        matched: (R, P) whole numbers that never fall along a row.
+        true: (R,) how many there are to find.
+    """
+    whole = np.maximum(true, 1.0)[:, None]
+    needed = np.ceil(_RECALLS * whole)
+    # The least whole number whose quotient reaches the recall, as quotients are rounded.
+    needed -= (needed - 1.0) / whole >= _RECALLS
+    needed += needed / whole < _RECALLS
+    count, width = matched.shape
+    # One search for all rows: each is lifted above the one before.
+    lift = np.arange(count)[:, None] * (max(float(matched.max(initial=0.0)), float(needed.max(initial=0.0))) + 1.0)
+    places = np.searchsorted((matched + lift).ravel(), (needed + lift).ravel(), side="left").reshape(count, -1)
+    return np.asarray(np.clip(places - np.arange(count)[:, None] * width, 0, width), np.int64)
 
 
 def _mean(values: FloatArray) -> FloatArray:
