@@ -51,6 +51,13 @@ class Metered:
         return answers
 
 
+def worth_a_page() -> bool:
+    """Whether its figures say something: with a GPU, on which models have their real sizes."""
+    import torch
+
+    return torch.cuda.is_available()
+
+
 def run(repeats: int = 3, quick: bool = False) -> list[Row]:
     """Measure every family.
 

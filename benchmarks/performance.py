@@ -83,7 +83,11 @@ def main() -> None:
     arguments = parser.parse_args()
     text = HEAD.format(machine=describe())
     for name in TITLES:
-        rows = importlib.import_module(f"benchmarks.bench_{name}").run(repeats=arguments.repeats, quick=arguments.quick)
+        benchmark = importlib.import_module(f"benchmarks.bench_{name}")
+        if not arguments.quick and not getattr(benchmark, "worth_a_page", lambda: True)():
+            print(f"-- {name}: left out, since it says little on this machine", flush=True)
+            continue
+        rows = benchmark.run(repeats=arguments.repeats, quick=arguments.quick)
         print(f"-- {name}", flush=True)
         print_rows([row for row in rows if row["alternative"]])
         text += section(name, rows)
