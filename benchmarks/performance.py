@@ -1,5 +1,7 @@
 """How fast is it? ``python -m benchmarks.performance`` runs every benchmark and writes docs/performance.md.
 
+A section is written as soon as it is measured.
+
 Every row is a ratio of two things that ran side by side in the same process; the machine's own speed cancels out.
 ``--quick`` runs smaller inputs and writes no page.
 """
@@ -80,9 +82,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=3, help="runs of each, of which the shortest counts")
     parser.add_argument("--quick", action="store_true", help="smaller inputs, and no page")
+    parser.add_argument("--only", nargs="*", metavar="NAME", help="these sections; the page keeps the others")
     arguments = parser.parse_args()
-    text = HEAD.format(machine=describe())
-    for name in TITLES:
+    for name in arguments.only or TITLES:
         benchmark = importlib.import_module(f"benchmarks.bench_{name}")
         if not arguments.quick and not getattr(benchmark, "worth_a_page", lambda: True)():
             print(f"-- {name}: left out, since it says little on this machine", flush=True)
@@ -90,9 +92,16 @@ def main() -> None:
         rows = benchmark.run(repeats=arguments.repeats, quick=arguments.quick)
         print(f"-- {name}", flush=True)
         print_rows([row for row in rows if row["alternative"]])
-        text += section(name, rows)
-    if not arguments.quick:
-        PAGE.write_text(text, encoding="utf-8")
+        if not arguments.quick:
+            page = PAGE.read_text(encoding="utf-8") if PAGE.is_file() else ""
+            PAGE.write_text(with_section(page, name, section(name, rows)), encoding="utf-8")
+
+
+def with_section(page: str, name: str, text: str) -> str:
+    """A page with one section made anew, the head too; sections that no benchmark has any more are gone."""
+    found = {part.partition("\n")[0]: f"\n## {part}" for part in page.split("\n## ")[1:]}
+    found[TITLES[name]] = text
+    return HEAD.format(machine=describe()) + "".join(found[title] for title in TITLES.values() if title in found)
 
 
 if __name__ == "__main__":

@@ -87,5 +87,18 @@ def test_a_section_holds_every_row_and_every_benchmark_has_one():
     assert {path.stem.removeprefix("bench_") for path in folder.glob("bench_*.py")} == set(performance.TITLES)
 
 
+def test_a_section_measured_anew_takes_the_place_of_the_old_one():
+    rows = [{"benchmark": "a", "ours_s": 1.0, "alternative": "b", "alternative_s": 3.0, "ratio": 3.0, "detail": "c"}]
+    page = "# Old\n\n## Merging\n\nold\n\n## Nothing of ours\n\nold\n"
+    page = performance.with_section(page, "masks", performance.section("masks", rows))
+    page = performance.with_section(page, "masks", performance.section("masks", rows))
+    assert [line for line in page.splitlines() if line.startswith("#")] == [
+        "# How fast is it?",
+        "## Masks",
+        "## Merging",
+    ]
+    assert page.count("| a | 1 s | b | 3 s | 3 | c |") == 1
+
+
 def test_the_machine_is_described():
     assert re.search(r"\d+ cores in use, .*Python 3\.\d+.*numpy \d", describe())

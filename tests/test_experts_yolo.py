@@ -112,7 +112,7 @@ def ground(phrase, index=0):
     return GroundPhrase(VIEWS[index], phrase)
 
 
-def assert_same(found, expected, tolerance=1e-3):
+def assert_same(found, expected, tolerance=5e-3):
     assert len(found) == len(expected)
     np.testing.assert_allclose(found.boxes, expected.boxes, atol=tolerance)
     np.testing.assert_allclose(found.scores, expected.scores, atol=tolerance)
