@@ -1,4 +1,4 @@
-"""``visenv eval`` on a small data set in each published layout: the published figures, by an independent computation."""
+"""``visenv eval`` on a small data set in each published layout: the published figures, computed independently."""
 
 import json
 
