@@ -66,6 +66,16 @@ class ForeseeingExpert(ObedientExpert):
                 file.write(f"{os.getpid()} ahead {view.size[0]} {view.pixels.max()} {view.to_root[0, 0]}\n")
 
 
+class MeetingExpert(ForeseeingExpert):
+    """The same; whoever is first to look ahead waits until the other process does, too."""
+
+    def foresee(self, views):
+        super().foresee(views)
+        folder = f"{self.log}-meeting"
+        os.makedirs(folder, exist_ok=True)
+        meet(folder)
+
+
 def meet(folder):
     """Wait until two processes are here at the same time."""
     open(os.path.join(folder, str(os.getpid())), "w").close()

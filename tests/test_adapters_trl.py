@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-
-pytest.importorskip("trl", reason="trl is not installed")
 import trl
 from stubs import BrightExpert, BrokenExpert, SquareDataset
 from tiny_qwen import tiny_model, tiny_processor

@@ -6,6 +6,7 @@ import pickle
 import shutil
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -20,7 +21,6 @@ from visenv.datasets.preparing import prepare
 from visenv.errors import DatasetError, InvalidData
 from visenv.records import truth_record
 
-pq = pytest.importorskip("pyarrow.parquet")
 NAMES = ("reasonseg", "grefcoco", "coco", "cocojson", "rec8k", "dense200")
 
 

@@ -4,7 +4,10 @@ import io
 import json
 import pickle
 
+import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -16,10 +19,6 @@ from visenv.errors import DatasetError
 from visenv.images import to_png_bytes
 from visenv.masks import Masks
 from visenv.rewards.metrics import CountError, GIoU
-
-datasets = pytest.importorskip("datasets")
-pa = pytest.importorskip("pyarrow")
-pq = pytest.importorskip("pyarrow.parquet")
 
 SIZE = (20, 12)
 TARGET = Masks.from_boxes([[2, 1, 8, 5]], SIZE[::-1])

@@ -444,7 +444,6 @@ def test_workers_that_find_nothing_left_end_quietly(tmp_path):
 
 @pytest.mark.slow
 def test_a_trained_policy_is_evaluated_from_its_folder(tmp_path):
-    pytest.importorskip("stable_baselines3")
     from visenv.training import TrainConfig, train
 
     env = {"difficulty": 0, "experts": "oracle", "max_turns": 4}

@@ -10,7 +10,8 @@ from visenv.evaluation.running import begin
 
 @pytest.mark.slow
 def test_tasks_of_ray_share_a_folder(tmp_path):
-    ray = pytest.importorskip("ray")
+    import ray
+
     config = EvalConfig("VisHarness/RefSeg-v0", "oracle", 40, env={"difficulty": 0})
     begin(config, tmp_path / "shared")
     paths = os.pathsep.join([os.getcwd(), os.environ.get("PYTHONPATH", "")])

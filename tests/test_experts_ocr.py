@@ -38,7 +38,8 @@ def expert():
 
 @pytest.fixture(scope="module")
 def page():
-    skimage_data = pytest.importorskip("skimage.data")
+    from skimage import data as skimage_data
+
     return np.stack([skimage_data.page()] * 3, axis=2)
 
 

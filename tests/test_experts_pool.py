@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from stubs import BrightExpert, BrokenExpert, SquareDataset
 
+from visenv.byte_cache import ByteCache
 from visenv.capabilities import (
     Candidates,
     ExpertFailure,
@@ -20,7 +21,6 @@ from visenv.capabilities import (
 )
 from visenv.driving import drive_all
 from visenv.errors import ExpertError, InvalidData, UnknownName
-from visenv.experts_cache import ResultCache
 from visenv.experts_checks import check_result, result_bytes
 from visenv.experts_making import make_experts
 from visenv.experts_pool import ExpertPool
@@ -212,18 +212,18 @@ def test_the_cache_stays_within_its_bytes(view):
     result = ExpertPool(make_experts(BrightExpert(), None)).answer([GroundPhrase(view, "a")])[0]
     size = result_bytes(result)
     assert size >= result.boxes.nbytes + result.masks.crops[0].nbytes
-    cache = ResultCache(2 * size)
+    cache = ByteCache(2 * size)
     for key in "abac":
-        cache.put(key, result)
+        cache.put(key, result, size)
     assert (cache.size, len(cache)) == (2 * size, 2)
     assert cache.get("b") is None
     assert cache.get("a") is result
-    nothing = ResultCache(0)
-    nothing.put("a", result)
+    nothing = ByteCache(0)
+    nothing.put("a", result, size)
     assert (len(nothing), nothing.size, nothing.get("a")) == (0, 0, None)
     larger = Upscaled(np.zeros((100, 100, 3), np.uint8))
     assert result_bytes(larger) >= 30_000
-    cache.put("d", larger)
+    cache.put("d", larger, result_bytes(larger))
     assert len(cache) == 2
 
 

@@ -79,8 +79,9 @@ def test_segmentation_is_the_definition_on_full_frames(seed):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_ciou_and_miou_are_jaccard_indices_of_torchmetrics(seed):
-    torch = pytest.importorskip("torch")
-    jaccard = pytest.importorskip("torchmetrics.classification").BinaryJaccardIndex
+    import torch
+    from torchmetrics.classification import BinaryJaccardIndex as jaccard
+
     rng = np.random.default_rng(seed)
     whole, alone, metrics = jaccard(), [], (CIoU(), MIoU())
     for _ in range(15):
@@ -100,8 +101,9 @@ def test_ciou_and_miou_are_jaccard_indices_of_torchmetrics(seed):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_count_errors_are_those_of_torchmetrics(seed):
-    torch = pytest.importorskip("torch")
-    torchmetrics = pytest.importorskip("torchmetrics")
+    import torch
+    import torchmetrics
+
     rng = np.random.default_rng(seed)
     predicted, true = rng.integers(0, 40, 60), rng.integers(0, 40, 60)
     metric = CountError()
@@ -190,7 +192,8 @@ def test_macro_takes_a_sample_of_several_categories_as_one_of_their_mixture():
 
 
 def test_answers_are_scored_as_squads_are():
-    squad = pytest.importorskip("torchmetrics.text").SQuAD
+    from torchmetrics.text import SQuAD as squad
+
     theirs, metric = squad(), AnswerAccuracy()
     pairs = [
         ("The red car.", ["red car", "a car"]),

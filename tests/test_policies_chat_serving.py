@@ -32,8 +32,6 @@ TEMPLATE = """{%- if tools %}<|im_start|>system
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    pytest.importorskip("openai")  # Of what `transformers serve` needs, nothing else brings it.
-    pytest.importorskip("fastapi")
     from tests.tiny_qwen import tiny_model, tiny_processor
 
     folder = tmp_path_factory.mktemp("qwen")

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from visenv.byte_cache import ByteCache
 from visenv.capabilities import Expert, ExpertFailure, Request, Result, View
 from visenv.errors import ExpertError, InvalidData, boundary
-from visenv.experts_cache import ResultCache
-from visenv.experts_checks import check_result
+from visenv.experts_checks import check_result, result_bytes
 from visenv.experts_workers import ExpertProcesses, WorkerExpert
 from visenv.worker_asking import Asking
 
@@ -71,7 +71,7 @@ class ExpertPool:
         }
         """Which capabilities are asked in one batch: those of an expert that says that it takes them so."""
         self.counters = PoolCounters()
-        self._cache = ResultCache(cache_bytes)
+        self._cache: ByteCache[Result] = ByteCache(cache_bytes)
         self._limits: dict[str, int] = {}
         self._reported: set[str] = set()
         self._lock = threading.Lock()
@@ -136,7 +136,7 @@ class ExpertPool:
         """Remember an answer, unless it is a failure."""
         if not isinstance(answer, ExpertFailure):
             with self._lock:
-                self._cache.put(key, answer)
+                self._cache.put(key, answer, result_bytes(answer))
 
     def count(
         self, *, requests: int = 0, duplicates: int = 0, batches: int = 0, retries: int = 0, failures: int = 0
