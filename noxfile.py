@@ -1,0 +1,26 @@
+"""Trainers whose packages cannot share an environment with the others' are tested in one of their own, a session each.
+
+``nox`` runs all of them, ``nox -s verl`` one, ``nox -R -s verl -- -k loop`` one again, without installing anew.
+"""
+
+from __future__ import annotations
+
+import nox
+
+nox.options.default_venv_backend = "uv"
+
+TOOLS = ("coverage[toml]>=7.6", "hypothesis>=6.100", "pytest>=8.2", "pytest-cov>=6.0", "pytest-timeout>=2.3")
+
+TRAINERS: dict[str, str | None] = {}
+"""The session of ``tests_trainers/test_NAME.py``, with the extra ``NAME`` installed: the Python it needs, None for any."""
+
+
+def _test(session: nox.Session) -> None:
+    name = session.name
+    session.install("-c", "constraints.txt", "-e", f".[{name}]", *TOOLS)
+    env = {"COVERAGE_FILE": f".coverage.{name}", "HF_HUB_OFFLINE": "1"}
+    session.run("pytest", "--cov", "--cov-report=", f"tests_trainers/test_{name}.py", *session.posargs, env=env)
+
+
+for _name, _python in TRAINERS.items():
+    nox.session(name=_name, python=_python)(_test)
