@@ -23,10 +23,14 @@ from visenv.capabilities import (
     EstimateDepth,
     ExpertFailure,
     GroundPhrase,
+    Passages,
     PointPhrase,
     Points,
     Prompt,
+    Ran,
     ReadText,
+    RunCode,
+    Search,
     SegmentPrompts,
     TextLines,
     Upscale,
@@ -98,6 +102,10 @@ def requests(draw):
     if kind == "Describe":
         others = tuple(draw(st.lists(views(), max_size=2)))
         return Describe(view, "compare" if others else draw(st.sampled_from(["caption", "visual_prompt"])), "x", others)
+    if kind == "Search":
+        return Search(draw(TEXTS), draw(st.integers(1, 9)), view)
+    if kind == "RunCode":
+        return RunCode(view, draw(TEXTS), draw(st.sampled_from(["input.png", "a.jpg"])))
     return CAPABILITIES[kind](view)
 
 
@@ -128,6 +136,12 @@ def results(draw):
     if kind is TextLines:
         corners, scores = draw(array((count, 4, 2), NUMBERS)), draw(array(count, SCORES))
         return TextLines(tuple(draw(TEXTS) for _ in range(count)), corners, scores)
+    if kind is Passages:
+        titles, texts = (tuple(draw(TEXTS) for _ in range(count)) for _ in range(2))
+        return Passages(titles, texts, draw(array(count, NUMBERS)))
+    if kind is Ran:
+        made = draw(st.none() | array((*shape, 3), st.integers(0, 255), np.uint8))
+        return Ran(made, draw(TEXTS), draw(TEXTS))
     return kind(draw(TEXTS), draw(TEXTS))
 
 
@@ -180,7 +194,7 @@ def test_results_come_back_as_they_were(answered):
 def test_every_capability_and_every_result_has_a_way():
     view = a_view()
     asked = [GroundPhrase(view, ""), PointPhrase(view, ""), SegmentPrompts(view, ()), Upscale(view)]
-    asked += [EstimateDepth(view), Embed(view), Describe(view), ReadText(view)]
+    asked += [EstimateDepth(view), Embed(view), Describe(view), ReadText(view), Search(""), RunCode(view, "")]
     assert {request.capability for request in asked} == set(CAPABILITIES)
     reader = unpack(sent(asked)[0])
     assert [type(request) for request in unpack_requests(reader, images_named(reader))] == list(RESULTS)

@@ -6,6 +6,7 @@ is the only way to call one. Requests hold pixels and prompts and never anything
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
@@ -13,7 +14,7 @@ from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 
 from visenv.errors import ExpertError, InvalidData
-from visenv.images import Provenance
+from visenv.images import Provenance, RootPixels
 from visenv.masks import Masks
 from visenv.types import Detections, FloatArray, IntArray, Pixels
 
@@ -196,6 +197,62 @@ class ReadText:
         return ()
 
 
+NOWHERE = View(np.zeros((1, 1, 3), np.uint8), Provenance(RootPixels(np.zeros((1, 1, 3), np.uint8))), "", "")
+"""In the place of an image, for requests that are about none."""
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """Look something up. Result: ``Passages``, the best first."""
+
+    query: str
+    limit: int = 3
+    """The most passages wanted."""
+    view: View = NOWHERE
+    capability: ClassVar[str] = "Search"
+
+    def __post_init__(self) -> None:
+        if self.limit < 1:
+            raise InvalidData(f"Expected a limit of at least 1 passage, but got {self.limit}.")
+
+    @property
+    def arguments(self) -> Hashable:
+        """What decides the result."""
+        return (self.query, self.limit)
+
+
+_IMAGE_FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\.(?:png|jpe?g|bmp|webp)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, eq=False)
+class RunCode:
+    """Run a program that reads an image file and may write one. Result: ``Ran``.
+
+    Raises:
+        InvalidData: if a file is none that a folder can hold, or no image by its name.
+    """
+
+    view: View
+    """The image that the program finds as ``source``."""
+    code: str
+    """Python."""
+    source: str = "input.png"
+    """The file, in the folder in which the program runs, that holds the image."""
+    target: str = "output.png"
+    """The file that is read back if the program has written it."""
+    capability: ClassVar[str] = "RunCode"
+
+    def __post_init__(self) -> None:
+        for name in (self.source, self.target):
+            if not _IMAGE_FILE.fullmatch(name):
+                raise InvalidData(f"Expected the plain name of an image file, such as input.png, but got {name!r:.80}.")
+
+    @property
+    def arguments(self) -> Hashable:
+        """What, besides the pixels, decides the result."""
+        return (self.code, self.source, self.target)
+
+
 @dataclass(frozen=True)
 class Points:
     """Points found in one image.
@@ -284,6 +341,30 @@ class TextLines:
 
 
 @dataclass(frozen=True)
+class Passages:
+    """What a search has found, the best first."""
+
+    titles: tuple[str, ...]
+    """P titles."""
+    texts: tuple[str, ...]
+    """P passages."""
+    scores: FloatArray
+    """(P,) float64, descending; only their order means something."""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What came of a program. One that fails is a result like any other: ``error`` says how."""
+
+    pixels: Pixels | None
+    """(H, W, 3) uint8 RGB: the image that it wrote; None if it wrote none that can be read."""
+    text: str = ""
+    """What it printed, cut to a length that the expert states."""
+    error: str = ""
+    """Its exception, the limit that it broke, or why its image cannot be read; empty if all went well."""
+
+
+@dataclass(frozen=True)
 class ExpertFailure:
     """What stands in a result's place when an expert failed on that request."""
 
@@ -295,8 +376,21 @@ class ExpertFailure:
         return ExpertError(self.expert, self.message)
 
 
-Request: TypeAlias = GroundPhrase | PointPhrase | SegmentPrompts | Upscale | EstimateDepth | Embed | Describe | ReadText
-Result: TypeAlias = Detections | Points | Candidates | Upscaled | Depth | Embedding | Description | TextLines
+Request: TypeAlias = (
+    GroundPhrase
+    | PointPhrase
+    | SegmentPrompts
+    | Upscale
+    | EstimateDepth
+    | Embed
+    | Describe
+    | ReadText
+    | Search
+    | RunCode
+)
+Result: TypeAlias = (
+    Detections | Points | Candidates | Upscaled | Depth | Embedding | Description | TextLines | Passages | Ran
+)
 RESULTS: dict[type, type] = {
     GroundPhrase: Detections,
     PointPhrase: Points,
@@ -306,6 +400,8 @@ RESULTS: dict[type, type] = {
     Embed: Embedding,
     Describe: Description,
     ReadText: TextLines,
+    Search: Passages,
+    RunCode: Ran,
 }
 """What answers each kind of request."""
 CAPABILITIES: dict[str, type] = {str(vars(kind)["capability"]): kind for kind in RESULTS}

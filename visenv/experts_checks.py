@@ -13,9 +13,12 @@ from visenv.capabilities import (
     Description,
     Embed,
     Embedding,
+    Passages,
     Points,
+    Ran,
     Request,
     Result,
+    Search,
     SegmentPrompts,
     TextLines,
     Upscale,
@@ -91,8 +94,22 @@ def check_result(request: Request, result: object) -> None:
         if result.corners.shape[1:] != (4, 2) or not np.isfinite(result.corners).all():
             raise InvalidData(f"expected four finite corners a line, but got {_range(result.corners)}")
         _check_scores(result.scores)
+    elif isinstance(result, Passages) and isinstance(request, Search):
+        _check_passages(result, request.limit)
+    elif isinstance(result, Ran):
+        pixels = result.pixels
+        if pixels is not None and (pixels.dtype != np.uint8 or pixels.shape[2:] != (3,) or not pixels.size):
+            raise InvalidData(f"expected an image of uint8 (H, W, 3), but got {pixels.dtype} {pixels.shape}")
     elif isinstance(result, Description) and not isinstance(result.text, str):
         raise InvalidData(f"expected a text, but got {type(result.text).__name__}")
+
+
+def _check_passages(result: Passages, limit: int) -> None:
+    if not len(result.titles) == len(result.texts) == len(result.scores) <= limit:
+        counts = f"{len(result.titles)} titles, {len(result.texts)} texts and {len(result.scores)} scores"
+        raise InvalidData(f"expected as many of each for at most {limit} passages, but got {counts}")
+    if not np.isfinite(result.scores).all() or (np.diff(result.scores) > 0).any():
+        raise InvalidData("expected finite scores, the best first, but got others")
 
 
 def _check_vectors(result: Embedding, texts: int) -> None:

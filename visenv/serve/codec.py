@@ -23,12 +23,16 @@ from visenv.capabilities import (
     EstimateDepth,
     ExpertFailure,
     GroundPhrase,
+    Passages,
     PointPhrase,
     Points,
     Prompt,
+    Ran,
     ReadText,
     Request,
     Result,
+    RunCode,
+    Search,
     SegmentPrompts,
     TextLines,
     Upscale,
@@ -113,6 +117,10 @@ def _request_record(request: Request, place: Callable[[View], int], writer: Writ
         return record | {"task": request.task, "focus": request.focus, "others": others}
     if isinstance(request, (EstimateDepth, ReadText)):
         return record
+    if isinstance(request, Search):
+        return record | {"query": request.query, "limit": int(request.limit)}
+    if isinstance(request, RunCode):
+        return record | {"code": request.code, "source": request.source, "target": request.target}
     raise InvalidData(f"Expected a request of visenv.capabilities, but got {type(request).__name__}.")
 
 
@@ -212,6 +220,10 @@ def _request(record: Fields, views: Sequence[View]) -> Request:
         return Describe(view, record.text("task"), record.text("focus"), tuple(others))
     if kind == "ReadText":
         return ReadText(view)
+    if kind == "Search":
+        return Search(record.text("query"), record.number("limit", least=1), view)
+    if kind == "RunCode":
+        return RunCode(view, record.text("code"), record.text("source"), record.text("target"))
     raise WireError(f"Expected a known kind of request, but got {kind!r:.80}.")
 
 
@@ -286,6 +298,12 @@ def _result_record(result: Result | ExpertFailure | ExpertError, writer: Writer)
     if isinstance(result, TextLines):
         corners, scores = writer.array(result.corners), writer.array(result.scores)
         return record | {"texts": list(result.texts), "corners": corners, "scores": scores}
+    if isinstance(result, Passages):
+        scores = writer.array(result.scores)
+        return record | {"titles": list(result.titles), "texts": list(result.texts), "scores": scores}
+    if isinstance(result, Ran):
+        pixels = None if result.pixels is None else writer.array(result.pixels)
+        return record | {"pixels": pixels, "text": result.text, "error": result.error}
     if isinstance(result, ExpertError):
         memory = isinstance(result.__cause__, MemoryError)
         return record | {"expert": result.expert, "message": result.message, "memory": memory}
@@ -316,6 +334,13 @@ def _result(record: Fields) -> Result | ExpertFailure | ExpertError:
         return Description(record.text("text"))
     if kind == "TextLines":
         return TextLines(record.texts("texts"), record.array("corners"), record.array("scores"))
+    if kind == "Passages":
+        return Passages(record.texts("titles"), record.texts("texts"), record.array("scores"))
+    if kind == "Ran":
+        made = record.optional("pixels", record.array)
+        if made is not None:
+            _check_pixels(made, record.reader)
+        return Ran(made, record.text("text"), record.text("error"))
     if kind == "ExpertFailure":
         return ExpertFailure(record.text("expert"), record.text("message"))
     if kind == "ExpertError":
