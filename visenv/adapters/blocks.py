@@ -1,13 +1,22 @@
-"""What replies are made of, as trainers take it: text, and pictures as Pillow images."""
+"""Replies as trainers take them: text, and pictures as Pillow images, data URLs, MCP images or arrays."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+import base64
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from visenv.errors import InvalidData
+from visenv.errors import InvalidData, InvalidImage
+from visenv.images import letterbox, load_image, to_data_url
+from visenv.protocol.messages import to_openai_content
+from visenv.types import BoolArray, Pixels
+
+MAX_URL = 64 * 2**20
+"""Characters of a data URL that are read."""
 
 
 def with_pillow(blocks: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -24,6 +33,106 @@ def with_pillow(blocks: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         else {"type": "text", "text": block["text"]}
         for block in blocks
     ]
+
+
+def with_data_urls(
+    blocks: Iterable[dict[str, Any]], image_format: Literal["png", "jpeg"] = "png"
+) -> list[dict[str, Any]]:
+    """Content blocks as OpenAI-compatible servers take them: pictures as ``image_url`` with a data URL.
+
+    Args:
+        blocks: of one message.
+        image_format: ``png`` keeps every pixel; ``jpeg`` is smaller.
+
+    Raises:
+        InvalidData: for a block that is neither text nor image, or an unknown format.
+
+    Example:
+        >>> block = {"type": "image", "name": "img_0", "image": np.zeros((2, 3, 3), np.uint8)}
+        >>> with_data_urls([block])[0]["image_url"]["url"][:22]
+        'data:image/png;base64,'
+    """
+    return to_openai_content(blocks, image_format)
+
+
+def with_mcp_images(blocks: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Content blocks of the Model Context Protocol, as they stand in its JSON: pictures as PNG in base64.
+
+    Example:
+        >>> block = {"type": "image", "name": "img_0", "image": np.zeros((2, 3, 3), np.uint8)}
+        >>> content = with_mcp_images([{"type": "text", "text": "Look:"}, block])
+        >>> content[0], content[1]["mimeType"]
+        ({'type': 'text', 'text': 'Look:'}, 'image/png')
+    """
+    return [
+        _mcp_image(to_data_url(block["image"])) if block["type"] == "image" else {"type": "text", "text": block["text"]}
+        for block in blocks
+    ]
+
+
+def _mcp_image(url: str) -> dict[str, Any]:
+    kind, _, data = url.removeprefix("data:").partition(";base64,")
+    return {"type": "image", "data": data, "mimeType": kind}
+
+
+def as_arrays(blocks: Iterable[dict[str, Any]], *, side: int, limit: int) -> tuple[NDArray[np.uint8], BoolArray]:
+    """The pictures of some content blocks as one array, for trainers that take arrays alone.
+
+    Args:
+        blocks: of one message.
+        side: of the square that each picture is fitted into, in pixels.
+        limit: how many pictures the array holds; of more, the last.
+
+    Returns:
+        (limit, side, side, 3) uint8 RGB, letterboxed, zeros where there is no picture; and (limit,) bool, where there
+        is one.
+
+    Example:
+        >>> block = {"type": "image", "name": "img_0", "image": np.full((2, 4, 3), 9, np.uint8)}
+        >>> pictures, there = as_arrays([block], side=4, limit=2)
+        >>> pictures.shape, pictures[0, :, 0, 0].tolist(), there.tolist()
+        ((2, 4, 4, 3), [0, 9, 9, 0], [True, False])
+    """
+    if side < 1 or limit < 1:
+        raise InvalidData(f"Expected side and limit to be at least 1, but got {side} and {limit}.")
+    pixels = [block["image"] for block in blocks if block["type"] == "image"][-limit:]
+    pictures = np.zeros((limit, side, side, 3), np.uint8)
+    for place, picture in enumerate(pixels):
+        pictures[place] = letterbox(picture, side)[0]
+    return pictures, np.arange(limit) < len(pixels)
+
+
+def pictures_in(content: Iterable[Mapping[str, Any]]) -> list[Pixels]:
+    """The pictures of content parts with data URLs, in order: what ``with_data_urls`` has written.
+
+    Args:
+        content: parts of one message, of any type; those of another type than ``image_url`` have none.
+
+    Returns:
+        One (H, W, 3) uint8 RGB a picture.
+
+    Raises:
+        InvalidImage: if a part has no data URL, or what is in it is no picture; nothing is fetched from elsewhere.
+
+    Example:
+        >>> block = {"type": "image", "name": "img_0", "image": np.full((2, 3, 3), 7, np.uint8)}
+        >>> pictures_in(with_data_urls([block]))[0][0, 0].tolist()
+        [7, 7, 7]
+    """
+    return [_from_data_url(part.get("image_url")) for part in content if part.get("type") == "image_url"]
+
+
+def _from_data_url(source: object) -> Pixels:
+    url = source.get("url") if isinstance(source, Mapping) else None
+    if not isinstance(url, str) or not url.startswith("data:image/") or ";base64," not in url[:64]:
+        raise InvalidImage(f"Expected a picture as 'data:image/…;base64,…', but got {str(url)[:60]!r}.")
+    if len(url) > MAX_URL:
+        raise InvalidImage(f"Expected a data URL of at most {MAX_URL} characters, but got {len(url)}.")
+    try:
+        data = base64.b64decode(url.partition(",")[2], validate=True)
+    except ValueError as error:
+        raise InvalidImage(f"Expected a picture in base64, but it is none: {error}.") from None
+    return load_image(data)
 
 
 def check_chat_template(processor: Any) -> None:

@@ -10,6 +10,8 @@ import gymnasium as gym
 import visenv
 from visenv.env import VisionToolEnv
 from visenv.errors import InvalidData
+from visenv.protocol.schema import ANSWER_TOOL
+from visenv.types import ToolSpec
 
 
 def make_env(env_id: str, keywords: Mapping[str, Any]) -> VisionToolEnv:
@@ -31,3 +33,45 @@ def make_env(env_id: str, keywords: Mapping[str, Any]) -> VisionToolEnv:
     if not isinstance(env, VisionToolEnv):
         raise InvalidData(f"Expected an environment of visenv {visenv.__version__}, but {env_id!r} is none.")
     return env
+
+
+class Shared:
+    """Environments of one kind that have the data, the experts, and what the pool remembers in common.
+
+    Args:
+        env_id: as ``gym.make`` takes it.
+        keywords: of the environment.
+
+    Attributes:
+        first: an environment that nobody plays in: the others are made like it.
+
+    Raises:
+        VisenvError: as ``gym.make``: data, weights and devices are checked now.
+
+    Example:
+        >>> shared = Shared("VisHarness/RefSeg-v0", {"split": "val"})
+        >>> one, other = shared.make(), shared.make()
+        >>> one.pool is other.pool, one.dataset is other.dataset
+        (True, True)
+    """
+
+    def __init__(self, env_id: str, keywords: Mapping[str, Any]) -> None:
+        self.env_id, self.keywords = env_id, dict(keywords)
+        self.first = make_env(env_id, self.keywords)
+
+    def make(self) -> VisionToolEnv:
+        """One more environment."""
+        first = self.first
+        shared = {"dataset": first.dataset, "experts": first.pool.experts, "expert_workers": 0, "expert_timeout": None}
+        env = make_env(self.env_id, {**self.keywords, **shared})
+        env.pool = first.pool
+        return env
+
+    @property
+    def specs(self) -> list[ToolSpec]:
+        """The tools, and the answer as one more."""
+        return [*self.first.specs, ANSWER_TOOL]
+
+    def close(self) -> None:
+        """End the processes of the experts."""
+        self.first.close()

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import visenv
+from visenv.adapters.blocks import with_mcp_images
 from visenv.adapters.making import make_env
 from visenv.errors import MissingDependency
-from visenv.images import to_data_url
 from visenv.protocol.schema import ANSWER_TOOL, json_schema
 from visenv.types import ToolSpec
 
@@ -23,6 +23,7 @@ try:
     import mcp_types as types
     from mcp.server.lowlevel import Server
     from mcp.server.stdio import stdio_server
+    from pydantic import TypeAdapter
 except ImportError as error:
     raise MissingDependency('visenv.adapters.mcp needs the MCP SDK: pip install "visenv[mcp]".') from error
 
@@ -82,7 +83,8 @@ class EpisodeServer:
         async with self._one_at_a_time:
             # Experts take their time: the server answers pings meanwhile.
             blocks, failed = await asyncio.to_thread(self.call, params.name, dict(params.arguments or {}))
-        return types.CallToolResult(content=[_content(block) for block in blocks], is_error=failed)
+        content = _CONTENT.validate_python(with_mcp_images(blocks))
+        return types.CallToolResult(content=content, is_error=failed)
 
     def call(self, name: str, arguments: dict[str, Any]) -> tuple[list[dict[str, Any]], bool]:
         """Carry out a call.
@@ -116,11 +118,7 @@ class EpisodeServer:
         return self.env.episode.reply()
 
 
-def _content(block: dict[str, Any]) -> types.TextContent | types.ImageContent:
-    if block["type"] == "image":
-        kind, _, data = to_data_url(block["image"]).removeprefix("data:").partition(";base64,")
-        return types.ImageContent(type="image", data=data, mime_type=kind)
-    return types.TextContent(type="text", text=block["text"])
+_CONTENT = TypeAdapter(list[types.ContentBlock])
 
 
 async def serve_stdio(served: EpisodeServer) -> None:

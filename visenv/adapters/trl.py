@@ -24,18 +24,17 @@ Example:
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from visenv.adapters.blocks import with_pillow
-from visenv.adapters.making import make_env
+from visenv.adapters.calls import written_call
+from visenv.adapters.making import Shared, make_env
 from visenv.env import VisionToolEnv
 from visenv.errors import InvalidData, MissingDependency
 from visenv.protocol.schema import ANSWER_TOOL
 from visenv.protocol.signatures import as_method
-from visenv.types import ToolCall, ToolSpec
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -43,41 +42,6 @@ if TYPE_CHECKING:
 Blocks = list[dict[str, Any]]
 RETURNS = "Text and pictures: what the tool found or made, or what was wrong with the call."
 FINISHED = "The episode has finished: nothing more can be done in it."
-
-
-class Shared:
-    """What all environments of one class have in common: the data, the experts, and what the pool remembers.
-
-    Args:
-        env_id: as ``gym.make`` takes it.
-        keywords: of the environment.
-    """
-
-    def __init__(self, env_id: str, keywords: Mapping[str, Any]) -> None:
-        self.env_id, self.keywords = (
-            env_id,
-            {"memory": "keep_all", "obs": "features", **keywords, "action_mode": "text"},
-        )
-        self._first: VisionToolEnv | None = None
-
-    def make(self) -> VisionToolEnv:
-        """One more environment."""
-        if self._first is None:
-            self._first = make_env(self.env_id, self.keywords)
-            return self._first
-        first = self._first
-        shared = {"dataset": first.dataset, "experts": first.pool.experts, "expert_workers": 0, "expert_timeout": None}
-        env = make_env(self.env_id, {**self.keywords, **shared})
-        env.pool = first.pool
-        return env
-
-    @property
-    def specs(self) -> list[ToolSpec]:
-        """The tools, and the answer as one more."""
-        if self._first is None:
-            self.make()
-        assert self._first is not None
-        return [*self._first.specs, ANSWER_TOOL]
 
 
 def environment_class(env_id: str, *, owns_reward: bool = True, **keywords: Any) -> type:
@@ -94,7 +58,8 @@ def environment_class(env_id: str, *, owns_reward: bool = True, **keywords: Any)
     Raises:
         VisenvError: as ``gym.make``: data, weights and devices are checked now.
     """
-    shared = Shared(env_id, keywords)
+    settings = {"memory": "keep_all", "obs": "features", **keywords, "action_mode": "text"}
+    shared = Shared(env_id, settings)
     members: dict[str, Any] = {
         "__doc__": f"{env_id} for TRL's GRPOTrainer.",
         "__init__": _init_of(shared),
@@ -133,12 +98,7 @@ def _call(self: _Base, name: str, arguments: dict[str, Any]) -> Blocks:
     episode = self._env.episode
     if episode.done:
         return [{"type": "text", "text": FINISHED}]
-    action: Any = {"name": name, "arguments": arguments}
-    if name != ANSWER_TOOL.name:
-        with contextlib.suppress(InvalidData):
-            # Written out, so that coordinates are read in the frame of the model's family.
-            action = episode.dialect.render(ToolCall(name, arguments), strict=True)
-    self._total += float(self._env.step(action)[1])
+    self._total += float(self._env.step(written_call(episode, name, arguments))[1])
     return with_pillow(episode.reply())
 
 

@@ -7,15 +7,14 @@ is its placeholder text; nothing else in a conversation may look like an image t
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
-import cv2
 import numpy as np
 
 from visenv.errors import InvalidData
+from visenv.images import to_data_url
 from visenv.types import Pixels
 
 Block: TypeAlias = dict[str, Any]
@@ -126,7 +125,8 @@ def to_openai_content(blocks: Iterable[Block], image_format: Literal["png", "jpe
     for block in blocks:
         if block.get("type") == "image":
             _check_image(block)
-            content.append({"type": "image_url", "image_url": {"url": _data_url(block["image"], image_format)}})
+            url = to_data_url(block["image"], encoding=image_format, quality=95)
+            content.append({"type": "image_url", "image_url": {"url": url}})
         elif block.get("type") == "text":
             content.append({"type": "text", "text": block["text"]})
         else:
@@ -152,8 +152,3 @@ def _check_image(block: Block) -> None:
         raise InvalidData(f"Expected the pixels of {name!r} as uint8 (H, W, 3), but got {got}.")
     if not pixels.size:
         raise InvalidData(f"Expected pixels in {name!r}, but it is empty: {pixels.shape}.")
-
-
-def _data_url(pixels: Pixels, image_format: str) -> str:
-    _, encoded = cv2.imencode(f".{image_format}", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
-    return f"data:image/{image_format};base64,{base64.b64encode(encoded.tobytes()).decode('ascii')}"
