@@ -7,6 +7,7 @@ its models write coordinates. Nothing here knows a tool: whether a call can be c
 from __future__ import annotations
 
 from visenv.errors import UnknownName
+from visenv.protocol.arft import Arft
 from visenv.protocol.base import Dialect, RawTurn
 from visenv.protocol.coordinates import CoordinateFrame, frame_of
 from visenv.protocol.messages import (
@@ -43,7 +44,7 @@ __all__ = [
     "to_openai_content",
 ]
 
-DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in (Qwen3VL(), Qwen35(), OpenAI())}
+DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in (Qwen3VL(), Qwen35(), OpenAI(), Arft())}
 
 
 def get_dialect(name: str) -> Dialect:
@@ -62,7 +63,7 @@ def parse_turn(text: RawTurn, dialect: str = "qwen3_vl", finish_reason: str | No
 
     Args:
         text: the model's whole turn; of ``openai``, also the assistant message as a mapping.
-        dialect: ``qwen3_vl``, ``qwen3_5`` or ``openai``.
+        dialect: ``qwen3_vl``, ``qwen3_5``, ``openai`` or ``arft``.
         finish_reason: why the model stopped, as its server says; ``length`` means that the turn was cut.
 
     Returns:

@@ -17,7 +17,7 @@ from visenv.protocol.schema import openai_tools
 from visenv.protocol.strict_json import dump_json
 from visenv.types import Action, Answer, ToolCall, ToolSpec
 
-_THINK, _END_THINK = "<think>", "</think>"
+THINK, END_THINK = "<think>", "</think>"
 _TOOL_CALL = re.compile(r"<(/?)tool_call\b(\s*>)?", re.IGNORECASE)
 _ANSWER = re.compile(r"<(/?)answer\b(\s*>)?", re.IGNORECASE)
 
@@ -43,14 +43,7 @@ def open_envelope(text: str) -> Envelope:
         Fault: ``missing_think``, ``both``, ``neither``, ``two_calls``, ``two_answers``, ``tag_case``,
             ``unclosed_tag`` or ``outside_text``.
     """
-    text = text.strip()
-    end = text.find(_END_THINK)
-    if not text.startswith(_THINK) or end < 0:
-        raise Fault(
-            "missing_think",
-            "The turn must begin with a closed <think>...</think> block; then give one tool call or one answer.",
-        )
-    thought, action = text[len(_THINK) : end], text[end + len(_END_THINK) :].strip()
+    thought, action = split_thought(text)
     is_call, is_answer = _TOOL_CALL.search(action) is not None, _ANSWER.search(action) is not None
     if is_call and is_answer:
         raise Fault(
@@ -59,9 +52,9 @@ def open_envelope(text: str) -> Envelope:
             "<answer>...</answer>, not both.",
         )
     if is_call:
-        return Envelope("tool_call", _between(action, "tool_call", _TOOL_CALL, "two_calls"), thought)
+        return Envelope("tool_call", between(action, "tool_call", _TOOL_CALL, "two_calls"), thought)
     if is_answer:
-        return Envelope("answer", _between(action, "answer", _ANSWER, "two_answers"), thought)
+        return Envelope("answer", between(action, "answer", _ANSWER, "two_answers"), thought)
     raise Fault(
         "neither",
         "After </think>, the turn must call one tool with <tool_call>...</tool_call> or end the task with "
@@ -69,7 +62,37 @@ def open_envelope(text: str) -> Envelope:
     )
 
 
-def _between(action: str, tag: str, pattern: re.Pattern[str], twice: str) -> str:
+def split_thought(text: str) -> tuple[str, str]:
+    """The thought of a turn, unchanged, and what follows it, stripped.
+
+    Args:
+        text: a whole turn.
+
+    Raises:
+        Fault: ``missing_think``.
+    """
+    text = text.strip()
+    end = text.find(END_THINK)
+    if not text.startswith(THINK) or end < 0:
+        raise Fault(
+            "missing_think",
+            "The turn must begin with a closed <think>...</think> block; then give one tool call or one answer.",
+        )
+    return text[len(THINK) : end], text[end + len(END_THINK) :].strip()
+
+
+def between(action: str, tag: str, pattern: re.Pattern[str], twice: str) -> str:
+    """What stands between a tag and its end, unchanged.
+
+    Args:
+        action: all of a turn but its thought, in which the tag stands in some form.
+        tag: its name.
+        pattern: finds the tag in any case, with the slash of an end as group 1 and the closing bracket as group 2.
+        twice: the code of a turn that has it twice.
+
+    Raises:
+        Fault: ``twice``, ``tag_case``, ``unclosed_tag`` or ``outside_text``.
+    """
     opening, closing = f"<{tag}>", f"</{tag}>"
     tags = [match for match in pattern.finditer(action) if match.group(2)]
     opened = sum(not match.group(1) for match in tags)
@@ -124,7 +147,7 @@ class QwenDialect(Dialect):
         return self._read_call(envelope.body.strip(), envelope.thought)
 
     def _write(self, action: ToolCall | Answer) -> str:
-        thought = f"{_THINK}{action.thought}{_END_THINK}\n"
+        thought = f"{THINK}{action.thought}{END_THINK}\n"
         if isinstance(action, Answer):
             return f"{thought}<answer>{action.text}</answer>"
         return f"{thought}<tool_call>\n{self._write_call(action)}\n</tool_call>"
