@@ -1,0 +1,85 @@
+"""What a tool gained, and what is learned from, in the style of IMAgent (arXiv 2512.08980).
+
+IMAgent pays extra where using a tool helped, and learns from a trajectory through a mask of two layers: which tokens
+carry loss, and which trajectories count. Its formulas are not published; these are ours.
+
+How it can be gamed: the gain is measured against those of the group that did not use the tool. A group that fails on
+purpose without it widens the gap, and where few go without, the group earns more by that than the wrong answers cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from visenv.errors import InvalidData
+from visenv.rewards.answer_text import as_share
+from visenv.rewards.credit import token_mask, two_layer_mask
+from visenv.types import FloatArray
+
+COEFFICIENT = 0.5
+"""What a tool is worth that makes all the difference, unless it is said otherwise."""
+
+
+def tool_gain(right: ArrayLike, used: ArrayLike, *, coefficient: float = COEFFICIENT) -> FloatArray:
+    """What each trajectory of a group earns for having used a tool that helped.
+
+    It is paid once an episode, however often the tool was called, and only to those that used it and are right.
+
+    Args:
+        right: (N,) bool; whether each trajectory about the same sample answered rightly.
+        used: (N,) bool; whether it used the tool at all.
+        coefficient: what a tool is worth that makes all the difference, in [0, 1].
+
+    Returns:
+        (N,) float64 in [0, coefficient]: coefficient · max(0, rate with the tool − rate without it), the rates being
+        shares of right answers in the group. 0 for all if everybody used it, or nobody: there is nothing to compare.
+
+    Raises:
+        InvalidData: if there are not as many of both, or the coefficient is out of range.
+
+    Source:
+        IMAgent, arXiv 2512.08980, in style.
+
+    Example:
+        >>> tool_gain([True, True, True, False], [True, True, False, False]).tolist()
+        [0.25, 0.25, 0.0, 0.0]
+    """
+    good, called = np.asarray(right, dtype=np.bool_), np.asarray(used, dtype=np.bool_)
+    if good.ndim != 1 or good.shape != called.shape:
+        raise InvalidData(f"Expected as many `right` as `used` (N,), but got {good.shape} and {called.shape}.")
+    worth = as_share(coefficient, "coefficient")
+    if not called.any() or called.all():
+        return np.zeros(len(good))
+    gain = max(0.0, float(good[called].mean() - good[~called].mean()))
+    return np.where(good & called, worth * gain, 0.0)
+
+
+def loss_weights(conversations: Sequence[Sequence[tuple[str, int]]], counted: ArrayLike) -> list[FloatArray]:
+    """The mask of two layers over a batch: tokens that the agent wrote, of trajectories that count.
+
+    What the tools show, the pictures that come back and the claims that are checked carry no loss; trajectories that
+    ended as invalid count nothing.
+
+    Args:
+        conversations: one list of (role, number of tokens) a trajectory, in order; see ``credit.token_mask``.
+        counted: (N,) bool or weights; which trajectories count, and how much.
+
+    Returns:
+        One (L,) float64 a trajectory; those of the batch sum to 1, or are all 0 if none counts. See
+        ``credit.two_layer_mask``.
+
+    Raises:
+        InvalidData: if there are not as many of both, or a number or weight is negative.
+
+    Source:
+        IMAgent, arXiv 2512.08980, in style.
+
+    Example:
+        >>> turns = [("user", 1), ("assistant", 2), ("tool", 1), ("assistant", 2)]
+        >>> [each.tolist() for each in loss_weights([turns, [("assistant", 1)]], [True, False])]
+        [[0.0, 0.25, 0.25, 0.0, 0.25, 0.25], [0.0]]
+    """
+    return [np.asarray(each) for each in two_layer_mask([token_mask(turns) for turns in conversations], counted)]

@@ -1,0 +1,60 @@
+"""The reward of MedSAM-Agent (arXiv 2602.03320), a published relative of RSAgent.
+
+    0.2 · format + 0.8 · clip(base − penalty + bonus)
+
+How it can be gamed: the bonus pays for every rise of IoU and the penalty looks at the last mask alone, so that going
+down and up again on purpose pays more than staying. A potential difference (``visenv.rewards.rsagent``) does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from visenv.rewards.answer_text import as_share
+
+BOUNDS = (0.0, 1.0)
+"""The least and the greatest sum of the terms."""
+MAX_TURNS = 5
+"""Of an episode; its environment holds to it, not the formula."""
+FORMAT_WEIGHT, QUALITY_WEIGHT = 0.2, 0.8
+MASK_COST = 0.01
+"""What each mask costs."""
+BONUS = 0.1
+"""What a rise of IoU by 1 is worth."""
+
+
+def score(ious: Sequence[float], *, stopped: bool) -> dict[str, float]:
+    """Score an episode of interactive segmentation.
+
+    Args:
+        ious: (K,) IoU of each mask that an interaction made, in order. Where both masks are empty it is 1, which is
+            what ``visenv.rewards.functional.mask_iou`` says.
+        stopped: whether the episode ended with a stop of the agent's own.
+
+    Returns:
+        ``format``: 0.2 with at least one interaction and a stop, 0.1 with one of the two. ``quality``: 0.8 · clip(base
+        − penalty + bonus), where base is the mean of IoU and Dice of the last mask, 0 without one; the penalty is the
+        best IoU so far less the last, and 0.01 for each mask; the bonus is 0.1 · Σ max(0, ΔIoU) from mask to mask.
+        The bounds of the clip, 0 and 1, and that the first mask is no rise, are ours: the description leaves them open.
+
+    Raises:
+        InvalidData: if an IoU is not in [0, 1].
+
+    Source:
+        MedSAM-Agent, arXiv 2602.03320.
+
+    Example:
+        >>> {name: round(term, 4) for name, term in score([0.5, 0.6], stopped=True).items()}
+        {'format': 0.2, 'quality': 0.532}
+    """
+    values = [as_share(iou, "ious") for iou in ious]
+    form = (bool(values) + bool(stopped)) / 2
+    quality = 0.0
+    if values:
+        last = values[-1]
+        base = (last + 2 * last / (1 + last)) / 2
+        penalty = max(values) - last + MASK_COST * len(values)
+        bonus = BONUS * sum(max(0.0, after - before) for before, after in pairwise(values))
+        quality = min(1.0, max(0.0, base - penalty + bonus))
+    return {"format": FORMAT_WEIGHT * form, "quality": QUALITY_WEIGHT * quality}

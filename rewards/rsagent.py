@@ -1,0 +1,134 @@
+"""The reward of interactive segmentation in the style of RSAgent (arXiv 2512.24023): final + process + format.
+
+RSAgent pays for the mask in the end, for the improvement between turns and for the form of what is written; its
+coefficients are not published, so those here are ours. The process term is a potential difference on IoU: over an
+episode it adds up to the last IoU less the first, so that spoiling a mask and mending it again earns nothing.
+
+How it can be gamed: the process term pays for the candidate, the final term for what is submitted. An agent that makes
+a good candidate and never submits it keeps the whole process term.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import ClassVar
+
+from visenv.errors import InvalidData
+from visenv.rewards.answer_text import as_count, as_share
+from visenv.rewards.credit import potential_differences
+from visenv.rewards.visharness.reward import VisHarnessReward
+from visenv.types import Malformed, Outcome, Truth, Turn
+
+FINAL, PROCESS, FORMAT = 1.0, 0.5, 0.1
+"""What the final IoU, the improvement from none to perfect, and a malformed turn weigh, unless it is said otherwise."""
+
+
+def process_reward(ious: Sequence[float], *, start: float = 0.0) -> list[float]:
+    """What each turn is paid for the improvement it makes: the IoU after it less the IoU before it.
+
+    Args:
+        ious: (T,) IoU of the candidate after each turn, in [0, 1].
+        start: the IoU before the first turn; 0, as there is no candidate yet.
+
+    Returns:
+        T terms in [-1, 1]; their sum is the last IoU less ``start``, 0 without turns.
+
+    Raises:
+        InvalidData: if a number is not in [0, 1].
+
+    Source:
+        RSAgent, arXiv 2512.24023, rewards improvement between turns; the potential difference is ours, after Ng, Harada
+        and Russell (ICML 1999).
+
+    Example:
+        >>> process_reward([0.5, 0.25, 0.75])
+        [0.5, -0.25, 0.5]
+    """
+    shares = [as_share(iou, "ious") for iou in ious]
+    return [float(term) for term in potential_differences([as_share(start, "start"), *shares])]
+
+
+class RSAgentReward:
+    """Final + process + format, for environments and for recorded episodes.
+
+    The final term is the metric in [0, 1] that VisHarness's task reward is made of: the IoU of the final result, or 1
+    for rightly *answering* that nothing is there. A malformed turn costs the format coefficient; a well-formed one
+    earns nothing, so that there is nothing to collect by going on. The process term is paid turn by turn with
+    ``progress``, or at the end where ``final`` is given the IoUs; the two come to the same sum, and one of them is to
+    be used.
+
+    Args:
+        final: what a perfect final result is worth.
+        process: what going from no overlap to a perfect candidate is worth.
+        format: what a malformed turn costs.
+        max_turns: how many turns an episode may have, for ``bounds`` alone.
+
+    Attributes:
+        bounds: the least and the greatest sum of an episode; there is no least one if malformed turns cost something
+            and ``max_turns`` is not known.
+
+    Raises:
+        InvalidData: if a coefficient is negative or not finite.
+
+    Source:
+        RSAgent, arXiv 2512.24023; coefficients ours.
+
+    Example:
+        >>> from visenv.masks import Masks
+        >>> from visenv.types import Detections, MaskTruth
+        >>> half = Detections([[0, 0, 4, 2]], Masks.from_boxes([[0, 0, 4, 2]], (8, 8)))
+        >>> truth = MaskTruth(Masks.from_boxes([[0, 0, 4, 4]], (8, 8)))
+        >>> reward = RSAgentReward(max_turns=5)
+        >>> reward.progress(0.25, 0.5)
+        {'process': 0.125}
+        >>> reward.final(Outcome(half, "done", "answer", 3), truth, ious=[0.25, 0.75, 0.5])
+        {'final': 0.5, 'process': 0.25}
+        >>> reward.bounds
+        (-0.5, 1.5)
+    """
+
+    name: ClassVar[str] = "rsagent"
+
+    def __init__(
+        self, final: float = FINAL, process: float = PROCESS, format: float = FORMAT, *, max_turns: int | None = None
+    ) -> None:
+        for name, value in (("final", final), ("process", process), ("format", format)):
+            if not (math.isfinite(value) and value >= 0):
+                raise InvalidData(f"Expected argument `{name}` to be a number of at least 0, but got {value!r}.")
+        self.coefficients = {"final": float(final), "process": float(process), "format": float(format)}
+        turns = math.inf if max_turns is None else as_count(max_turns, "max_turns")
+        self.bounds = (-format * turns if format else 0.0, float(final + process))
+
+    def turn(self, turn: Turn) -> dict[str, float]:
+        """Return what one turn pays for its form: 0 if it is well formed."""
+        malformed = turn.cut or isinstance(turn.action, Malformed)
+        return {"format": -self.coefficients["format"] if malformed else 0.0}
+
+    def progress(self, before: float, after: float) -> dict[str, float]:
+        """Return what one turn pays for the change of IoU that it made; where nothing is to be found, there is none."""
+        return {"process": self.coefficients["process"] * process_reward([after], start=before)[0]}
+
+    def final(self, outcome: Outcome, truth: Truth, *, ious: Sequence[float] | None = None) -> dict[str, float]:
+        """Return the terms that the end of an episode pays.
+
+        Args:
+            outcome: what the episode ended with.
+            truth: what is right.
+            ious: (T,) IoU of the candidate after each turn; None where ``progress`` has paid for them. Where nothing is
+                to be found there is nothing to improve, and the term is 0.
+
+        Raises:
+            InvalidData: if the truth is of an unknown kind, or an IoU not in [0, 1].
+        """
+        valid = outcome.termination != "invalid"
+        quality = VisHarnessReward().score(outcome, truth).metric if valid else 0.0
+        terms = {"final": self.coefficients["final"] * quality}
+        if ious is not None:
+            improved = sum(process_reward(ious)) if valid and not truth.is_null else 0.0
+            terms["process"] = self.coefficients["process"] * improved
+        return terms
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={value}" for name, value in self.coefficients.items())
+        return f"RSAgentReward({values})"
