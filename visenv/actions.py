@@ -33,28 +33,48 @@ def structured_action(action: Any, specs: Sequence[ToolSpec], episode: Episode) 
     spec, slots = specs[index], episode.workspace.slots(SLOTS)
     named = {arg.name: arg for arg in spec.arguments if arg.name in values}
     try:
-        arguments = {name: _structured_value(arg, values[name], slots) for name, arg in named.items()}
+        candidates = newest_candidates(episode.workspace)
+        arguments = {name: _structured_value(arg, values[name], slots, candidates) for name, arg in named.items()}
         image = next(
             (episode.workspace.images.get(arguments[a.name]) for a in named.values() if a.kind == "image"), None
         )
         for name, arg in named.items():
             if arg.kind in ("point", "box"):
                 arguments[name] = _pixels(arguments[name], image or episode.workspace.root)
+            elif arg.kind == "points":
+                root = image or episode.workspace.root
+                arguments[name] = [[*_pixels(point[:2], root), point[2]] for point in arguments[name]]
     except (TypeError, ValueError, IndexError, KeyError, OverflowError) as error:
         return Malformed("bad_action", f"Expected arguments of {spec.name}'s space, but one of them is not: {error}.")
     return ToolCall(spec.name, arguments)
 
 
-def _structured_value(argument: Argument, value: Any, slots: Sequence[NamedImage]) -> Any:
+def newest_candidates(workspace: Workspace) -> list[str]:
+    """The candidates that fixed-size actions can address, the newest first."""
+    return list(workspace.candidates)[: -SLOTS - 1 : -1]
+
+
+def _structured_value(argument: Argument, value: Any, slots: Sequence[NamedImage], candidates: Sequence[str]) -> Any:
     if argument.kind == "images":
-        return _chosen(value, slots)
+        return _chosen(value, [image.name for image in slots])
+    if argument.kind == "candidates":
+        return _chosen(value, candidates)
+    if argument.kind == "candidate":
+        number = int(value)
+        return candidates[number] if 0 <= number < len(candidates) else f"number {number}"
+    if argument.kind == "choices":
+        return _chosen(value, argument.choices)
+    if argument.kind == "points":
+        signs = [int(sign) for sign in np.asarray(value["signs"]).ravel()]
+        places = np.asarray(value["places"], dtype=float).reshape(-1, 2).tolist()
+        return [[x, y, int(sign == 1)] for (x, y), sign in zip(places, signs, strict=True) if sign]
     if argument.kind == "image":
         slot = int(value)
         return slots[slot].name if 0 <= slot < len(slots) else f"slot {slot}"
     if argument.kind == "choice":
         return argument.choices[_index(value, len(argument.choices))]
     if argument.kind == "patch_sizes":
-        return dict.fromkeys(_chosen(value["images"], slots), int(value["size"]))
+        return dict.fromkeys(_chosen(value["images"], [image.name for image in slots]), int(value["size"]))
     if argument.kind == "integer":
         return int(value)
     if argument.kind in ("point", "box"):
@@ -69,8 +89,8 @@ def _index(value: Any, count: int) -> int:
     return index
 
 
-def _chosen(bits: Any, slots: Sequence[NamedImage]) -> list[str]:
-    return [image.name for image, bit in zip(slots, np.asarray(bits).ravel(), strict=False) if bit]
+def _chosen(bits: Any, names: Sequence[str]) -> list[str]:
+    return [name for name, bit in zip(names, np.asarray(bits).ravel(), strict=False) if bit]
 
 
 def _pixels(values: list[float], image: NamedImage) -> list[float]:
@@ -82,18 +102,26 @@ def _pixels(values: list[float], image: NamedImage) -> list[float]:
     return [x0, y0, x1, y1]
 
 
-def discrete_action(action: Any, specs: Sequence[ToolSpec], episode: Episode, phrases: Sequence[str]) -> Action:
+def discrete_action(
+    action: Any,
+    specs: Sequence[ToolSpec],
+    episode: Episode,
+    phrases: Sequence[str],
+    answers: Sequence[str] = ("done",),
+) -> Action:
     """An element of ``discrete_space`` as an action; parts that the tool does not use are ignored.
 
     The image slot counts modulo the images that exist. A tool that takes several images gets the slot's image and
     those made together with it (a slot of one patch means all patches of that split), as far as they have what the
-    tool needs; merging takes every image with results.
+    tool needs; merging takes every image with results. The slot also chooses among candidates, the newest first; a
+    signed point lies in the cell, and beside what is meant where the mode is odd.
 
     Args:
         action: (6,) tool, image slot, phrase, mode, patch size, point cell.
         specs: the tools, in the space's order.
         episode: whose image slots are meant.
-        phrases: the candidates.
+        phrases: what is asked for, by number.
+        answers: what is answered, by the number of the phrase, counted modulo their number.
     """
     try:
         values = np.asarray(action)
@@ -105,7 +133,7 @@ def discrete_action(action: Any, specs: Sequence[ToolSpec], episode: Episode, ph
         )
     tool, slot, phrase, mode, patch, cell = (int(value) for value in values)
     if tool == len(specs):
-        return Answer("done")
+        return Answer(answers[phrase % len(answers)])
     spec, workspace = specs[tool], episode.workspace
     slots = workspace.slots(SLOTS)
     image = slots[slot % len(slots)]
@@ -119,6 +147,14 @@ def discrete_action(action: Any, specs: Sequence[ToolSpec], episode: Episode, ph
             arguments[arg.name] = phrases[phrase % len(phrases)]
         elif arg.kind == "choice":
             arguments[arg.name] = arg.choices[mode % len(arg.choices)]
+        elif arg.kind == "choices":
+            arguments[arg.name] = [arg.choices[mode % len(arg.choices)]]
+        elif arg.kind in ("candidate", "candidates"):
+            names = newest_candidates(workspace) or ["none"]
+            chosen = names[slot % len(names)]
+            arguments[arg.name] = chosen if arg.kind == "candidate" else list(dict.fromkeys([chosen, names[0]]))
+        elif arg.kind == "points":
+            arguments[arg.name] = [[*_cell(cell, image, False), 1 - mode % 2]]
         elif arg.kind == "patch_sizes":
             arguments[arg.name] = {image.name: max(1, max(image.size) // PATCH_PARTS[patch % len(PATCH_PARTS)])}
         elif arg.kind == "integer":
@@ -137,6 +173,8 @@ def _cell(cell: int, image: NamedImage, box: bool) -> list[float]:
 def _ready(spec: ToolSpec, workspace: Workspace) -> list[NamedImage]:
     """The images on which a tool can be called now."""
     images = workspace.images.values()
+    if spec.needs == "candidates" and not workspace.candidates:
+        return []
     if spec.needs == "points":
         return [image for image in images if image.name in workspace.points]
     if spec.needs == "boxes":
@@ -172,5 +210,5 @@ def discrete_masks(specs: Sequence[ToolSpec], nvec: Sequence[int], episode: Epis
     workspace = episode.workspace
     masks = [np.ones(size, dtype=bool) for size in nvec]
     masks[0][: len(specs)] = [bool(_ready(spec, workspace)) for spec in specs]
-    masks[1][:] = np.arange(len(masks[1])) < len(workspace.images)
+    masks[1][:] = np.arange(len(masks[1])) < max(len(workspace.images), len(newest_candidates(workspace)))
     return np.concatenate(masks)

@@ -36,6 +36,9 @@ FOLDERS: dict[str, tuple[str, str, tuple[str, ...]]] = {
 }
 """Data sets that are read from a path: entry point, summary, and the families of tasks that they have samples for."""
 
+GENERATED: dict[str, str] = {}
+"""Families that ``scenes`` has in modules of their own: entry points of ``make(*, split, difficulty) -> Dataset``."""
+
 PRESETS = {
     "sam2": "SAM 2.1 for points and boxes, the classical experts for the rest",
     "sam3": "SAM 3 for phrases, points and boxes, the classical experts for the rest",

@@ -21,6 +21,7 @@ from visenv.experts_workers import WorkerExpert, in_workers
 from visenv.images import letterbox
 from visenv.memory import MemoryPolicy, memory_policy, token_rule
 from visenv.observation import Observation, empty_observation, observe, phrase_tokens
+from visenv.protocol.prompt import JOB
 from visenv.records import costs, error_record, outcome_record, tool_of
 from visenv.registration import Entry
 from visenv.registration import rewards as reward_registry
@@ -62,6 +63,7 @@ class VisionToolEnv(gym.Env[Observation, Any]):
         expert_workers: how many processes run the experts; 0 to run them in this one. ``close`` ends them.
         expert_timeout: seconds that a process may take for its part of a batch of requests; what takes longer fails and
             ends its episode as invalid, and no other. None for no limit. It needs ``expert_workers``.
+        show_inputs: whether the input images are shown with the task; if not, the agent knows their names alone.
 
     Raises:
         UnknownName: if a name is not registered; the message offers the nearest.
@@ -71,7 +73,14 @@ class VisionToolEnv(gym.Env[Observation, Any]):
 
     metadata = {"render_modes": ["rgb_array", "human"], "render_fps": 2}
     family: ClassVar[str] = "reasonseg"
-    """What kind of sample a data set is asked for; one of ``visenv.datasets.base.FAMILIES``."""
+    """What kind of sample a data set is asked for; one of ``visenv.datasets.base.FAMILIES`` or ``QUESTIONS``."""
+    job: ClassVar[str] = JOB
+    """What a model is told of its work; ``{max_turns}`` in it stands for the number of turns."""
+    own_experts: ClassVar[Mapping[str, ExpertsLike]] = {}
+    """Who answers, by capability, what ``experts`` does not."""
+    plans: ClassVar[Mapping[str, str]] = {}
+    """Entry points of what the policies ``scripted``, ``single`` and ``oracle`` do here, where it is not what they do
+    elsewhere: generators of actions, as ``visenv.policies.base.PlannedPolicy.plan``."""
     metric_names: ClassVar[tuple[str, ...]] = ()
     """Entry points of the metrics that this task's benchmark reports."""
 
@@ -93,6 +102,7 @@ class VisionToolEnv(gym.Env[Observation, Any]):
         render_mode: str | None = None,
         expert_workers: int = 0,
         expert_timeout: float | None = None,
+        show_inputs: bool = True,
     ) -> None:
         _one_of("action_mode", action_mode, ACTION_MODES)
         _one_of("obs", obs, OBSERVATIONS)
@@ -106,8 +116,13 @@ class VisionToolEnv(gym.Env[Observation, Any]):
             memory=memory_policy(memory),
             tokens=token_rule(vlm),
             dialect=dialect,
+            job=self.job,
+            show_inputs=show_inputs,
         )
         given = make_experts(experts, self.dataset.find)
+        for capability, value in self.own_experts.items():
+            if capability not in given and any(capability in tool.spec.asks for tool in self.config.tools.values()):
+                given[capability] = make_experts({capability: value}, self.dataset.find)[capability]
         self.pool = ExpertPool(in_workers(given, expert_workers, expert_timeout))
         used = self.pool.experts.values()
         self._workers = [each for each in used if isinstance(each, WorkerExpert) and each not in given.values()]
@@ -144,12 +159,30 @@ class VisionToolEnv(gym.Env[Observation, Any]):
 
     def begin(self, sample: Sample) -> None:
         """Begin an episode on a sample: what ``reset`` does once it has one."""
+        sample = self.seen(sample)
         self._episode = Episode(self.config, sample)
         self._result = None
-        self.phrases = phrase_candidates(sample.query, self.dataset.vocabulary)
+        self.phrases = self.phrases_of(sample)
+        self.answers = self.answers_of(sample)
         self._phrase_tokens = phrase_tokens(self.phrases)
         if self.render_mode == "human":
             print(f"\n{sample.sample_id}: {sample.query}")
+
+    def seen(self, sample: Sample) -> Sample:
+        """A sample as episodes get it: for environments that change something about what their data sets give."""
+        return sample
+
+    def phrases_of(self, sample: Sample) -> tuple[str, ...]:
+        """The phrases that a discrete action can choose from, by number.
+
+        Returns:
+            ``PHRASES`` of them.
+        """
+        return phrase_candidates(sample.query, self.dataset.vocabulary)
+
+    def answers_of(self, sample: Sample) -> tuple[str, ...]:
+        """What a discrete action can answer: the number of its phrase chooses, counted modulo how many there are."""
+        return ("done",)
 
     def prepare(self, sample: Sample) -> EpisodeState:
         """What an episode about a sample begins with, for drivers that prepare the next one while experts work.
@@ -157,6 +190,7 @@ class VisionToolEnv(gym.Env[Observation, Any]):
         All that its first observation and its first request will ask for is worked out and kept. May run on another
         thread; ``begin(sample)`` and then ``episode.set_state(prepared)`` begin the episode.
         """
+        sample = self.seen(sample)
         episode = Episode(self.config, sample)
         # The observation itself is of no use: pictures keep what was made small of them, and roots their digests.
         observe(episode, phrase_tokens([sample.query]), empty_observation(self._pictures, len(self._specs)))
@@ -238,7 +272,7 @@ class VisionToolEnv(gym.Env[Observation, Any]):
 
     @property
     def task(self) -> str:
-        """What kind of task the episode at hand is; one of ``visenv.datasets.base.FAMILIES``."""
+        """What kind of task the episode at hand is: the family of its data."""
         return self.family
 
     @property
@@ -270,7 +304,7 @@ class VisionToolEnv(gym.Env[Observation, Any]):
                 return action
             return Malformed("bad_action", f"Expected the text of a turn, but got {type(action).__name__}.")
         if self.action_mode == "discrete":
-            return discrete_action(action, self._specs, self.episode, self.phrases)
+            return discrete_action(action, self._specs, self.episode, self.phrases, self.answers)
         return structured_action(action, self._specs, self.episode)
 
     def metrics(self) -> dict[str, float]:

@@ -19,7 +19,7 @@ from visenv.errors import EpisodeOver, ExpertError, InvalidData
 from visenv.memory import Latest, MemoryPolicy, Seen, TokenRule, VisualMemory, token_rule
 from visenv.protocol import Dialect, get_dialect
 from visenv.protocol.intake import checked, is_message, kept_text, plain_action, raw_text
-from visenv.protocol.prompt import system_prompt
+from visenv.protocol.prompt import JOB, system_prompt
 from visenv.tools.arguments import validate
 from visenv.tools.base import Tool, ToolContext, ToolError
 from visenv.types import (
@@ -56,6 +56,15 @@ class Reward(Protocol):
         ...
 
 
+@runtime_checkable
+class ProcessReward(Reward, Protocol):
+    """A reward that also pays for what a turn has changed."""
+
+    def progress(self, turn: Turn, before: Workspace, after: Workspace, truth: Truth) -> dict[str, float]:
+        """What the change from one workspace to the next pays, by term; asked after every turn that counts."""
+        ...
+
+
 @dataclass(frozen=True)
 class EpisodeConfig:
     """The rules of an episode."""
@@ -68,6 +77,10 @@ class EpisodeConfig:
     memory: MemoryPolicy = field(default_factory=Latest)
     tokens: TokenRule = field(default_factory=lambda: token_rule("qwen3_vl"))
     dialect: str = "qwen3_vl"
+    job: str = JOB
+    """What a model is told of its work, before the tools and the grammar; ``{max_turns}`` stands for their number."""
+    show_inputs: bool = True
+    """Whether the inputs are shown with the task; if not, they have to be asked for by name."""
 
     def __post_init__(self) -> None:
         get_dialect(self.dialect)
@@ -123,12 +136,17 @@ class Episode:
     def _begin(self, sample: Sample) -> EpisodeState:
         workspace = Workspace(sample.images)
         pictures = [Picture(name, image) for name, image in workspace.images.items()]
-        memory, _ = VisualMemory(self.config.memory, self.config.tokens).show(_sizes(pictures))
+        memory = VisualMemory(self.config.memory, self.config.tokens)
         blocks: list[str | Shown] = [f"Task: {sample.query}\n"]
-        shown = [Shown(key, picture) for key, picture in enumerate(pictures)]
-        for block in shown:
-            width, height = block.picture.size
-            blocks += [f"{block.picture.name} ({width}x{height}):\n", block]
+        shown: list[Shown] = []
+        if self.config.show_inputs:
+            memory, _ = memory.show(_sizes(pictures))
+            shown = [Shown(key, picture) for key, picture in enumerate(pictures)]
+            for block in shown:
+                width, height = block.picture.size
+                blocks += [f"{block.picture.name} ({width}x{height}):\n", block]
+        else:
+            blocks.append("".join(f"{name} ({width}x{height})\n" for name, (width, height), _ in _sizes(pictures)))
         return EpisodeState(sample, workspace, memory, (Message(tuple(blocks)),), in_view(shown, memory))
 
     # --- looking ----------------------------------------------------------------------------------------------------
@@ -176,8 +194,7 @@ class Episode:
     @property
     def outcome(self) -> Outcome:
         """What it has come to: all that rewards and metrics look at besides the truth."""
-        state = self._state
-        return Outcome(state.workspace.final, state.answer, state.termination, len(state.transcript))
+        return _outcome(self._state)
 
     @property
     def truth(self) -> Truth:
@@ -202,7 +219,8 @@ class Episode:
         final = self.workspace.final
         if final is not None and self.done:
             return Picture("final", self.workspace.root, Overlay(detections=final))
-        return self.pictures()[-1].picture
+        pictures = self.pictures()
+        return pictures[-1].picture if pictures else Picture("img_0", self.workspace.root)
 
     def messages(self) -> list[dict[str, Any]]:
         """The conversation as a model sees it now: roles and content blocks, a placeholder for each archived picture.
@@ -212,7 +230,7 @@ class Episode:
             ``{"type": "image", "image", "name"}`` blocks, ``image`` (H, W, 3) uint8.
         """
         specs = [tool.spec for tool in self.config.tools.values()]
-        system = system_prompt(specs, self.dialect, self.config.max_turns)
+        system = system_prompt(specs, self.dialect, self.config.max_turns, self.config.job)
         return as_messages(system, self._state.messages, self._state.memory, self.dialect)
 
     def reply(self) -> list[dict[str, Any]]:
@@ -312,6 +330,11 @@ class Episode:
             if argument.kind in ("point", "box"):
                 pixels = self.dialect.frame.to_pixels(arguments[argument.name], size, shown)
                 arguments = arguments | {argument.name: tuple(pixels.tolist())}
+            elif argument.kind == "points":
+                signed = arguments[argument.name]
+                pixels = self.dialect.frame.to_pixels([point[:2] for point in signed], size, shown)
+                points = tuple((*xy, point[2]) for xy, point in zip(pixels.tolist(), signed, strict=True))
+                arguments = arguments | {argument.name: points}
         return arguments
 
     def _write(self, found: FloatArray, size: tuple[int, int]) -> list[list[float]]:
@@ -358,15 +381,15 @@ class Episode:
             visible=visible,
             transcript=(*before.transcript, turn),
             termination=termination,
-            answer=action.text if isinstance(action, Answer) else None,
+            answer=action.text if isinstance(action, Answer) else effect.answer if effect else None,
             problem=str(came) if isinstance(came, ExpertError) else None,
         )
-        return state, self._paid(state, turn)
+        return state, self._paid(before, state, turn)
 
     def _termination(self, action: Action, came: object, index: int, memory: VisualMemory) -> Termination | None:
         if isinstance(came, ExpertError):
             return "invalid"
-        if isinstance(action, Answer):
+        if isinstance(action, Answer) or (isinstance(came, Effect) and came.answer is not None):
             return "answer"
         if index >= self.config.max_turns:
             return "max_turns"
@@ -394,13 +417,17 @@ class Episode:
         blocks.append(f"Turns left: {left}." if termination is None else f"The episode has ended: {termination}.")
         return blocks
 
-    def _paid(self, state: EpisodeState, turn: Turn) -> StepResult:
+    def _paid(self, before: EpisodeState, state: EpisodeState, turn: Turn) -> StepResult:
         if state.termination == "invalid":
             return StepResult(turn, 0.0, {}, terminated=False, truncated=True)
-        terms = self.config.reward.turn(turn)
+        reward, truth = self.config.reward, state.sample.truth
+        terms = reward.turn(turn)
+        # A protocol's isinstance would take longer than many a turn.
+        progress = getattr(reward, "progress", None)
+        if progress is not None:
+            terms = terms | progress(turn, before.workspace, state.workspace, truth)
         if state.termination is not None:
-            outcome = Outcome(state.workspace.final, state.answer, state.termination, turn.index)
-            terms = terms | self.config.reward.final(outcome, state.sample.truth)
+            terms = terms | reward.final(_outcome(state), truth)
         ended = state.termination is not None
         terms = {name: float(value) for name, value in terms.items()}
         return StepResult(turn, sum(terms.values()), terms, terminated=ended, truncated=False)
@@ -417,6 +444,19 @@ class Episode:
 
 
 _NOTHING: tuple[Seen, ...] = ()
+
+
+def _outcome(state: EpisodeState) -> Outcome:
+    made = state.workspace.made
+    worked = [turn.action.name for turn in state.transcript if isinstance(turn.action, ToolCall) and turn.error is None]
+    return Outcome(
+        state.workspace.final,
+        state.answer,
+        state.termination,
+        len(state.transcript),
+        None if made is None else made.pixels,
+        tuple(worked),
+    )
 
 
 def _sizes(pictures: Sequence[Picture]) -> list[tuple[str, tuple[int, int], bool]]:

@@ -118,16 +118,18 @@ def _memory_state(episode: Episode, slots: Sequence[NamedImage], out: NDArray[np
 
 
 def _detections(episode: Episode, out: NDArray[np.generic]) -> None:
-    """The final result, or else what stands on the images, newest first."""
+    """The final result, or else the candidates and what stands on the images, newest first."""
     workspace, final = episode.workspace, episode.workspace.final
-    found = {"img_0": final} if final is not None else workspace.detections
+    found = [("img_0", final)] if final is not None else list(workspace.detections.items())
+    if final is None and workspace.candidates:
+        found += [(candidate.image, candidate.detections) for candidate in workspace.candidates.values()]
     filled = 0
-    for name in reversed(found):
-        count = min(len(found[name]), len(out) - filled)
+    for name, detections in reversed(found):
+        count = min(len(detections), len(out) - filled)
         rows = out[filled : filled + count]
         scale, shift = workspace.images[name].to_parts
-        rows[:, :4] = found[name].boxes[:count] * scale + shift
-        rows[:, 4] = found[name].scores[:count]
+        rows[:, :4] = detections.boxes[:count] * scale + shift
+        rows[:, 4] = detections.scores[:count]
         filled += count
         if filled == len(out):
             break

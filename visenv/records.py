@@ -8,7 +8,19 @@ from typing import Any
 import numpy as np
 
 from visenv.episode import Episode
-from visenv.types import Action, Answer, AnswerTruth, BoxesTruth, Malformed, MaskTruth, Outcome, ToolCall, Truth, Turn
+from visenv.types import (
+    Action,
+    Answer,
+    AnswerTruth,
+    BoxesTruth,
+    ImageTruth,
+    Malformed,
+    MaskTruth,
+    Outcome,
+    ToolCall,
+    Truth,
+    Turn,
+)
 
 
 def action_record(action: Action) -> dict[str, Any]:
@@ -119,6 +131,10 @@ def truth_record(truth: Truth) -> dict[str, Any]:
         return {"type": "boxes", "boxes": np.asarray(truth.boxes).tolist(), "labels": labels, "ignore": ignore}
     if isinstance(truth, AnswerTruth):
         return {"type": "answers", "answers": list(truth.answers), "choices": truth.choices and list(truth.choices)}
+    if isinstance(truth, ImageTruth):
+        height, width = truth.clean.shape[:2]
+        facts = {"damage": list(truth.damage), "answers": list(truth.answers)}
+        return {"type": "image", "width": width, "height": height, **facts}
     return {"type": "points", "points": np.asarray(truth.points).tolist()}
 
 

@@ -39,6 +39,8 @@ PATCH_PARTS = (2, 3, 4, 5)
 """Patch sizes of discrete mode, as parts of the longer side."""
 CELLS = 8
 """Point cells of discrete mode along a side."""
+SIGNED_POINTS = 4
+"""Signed points of one structured action."""
 
 PRINTABLE = string.ascii_letters + string.digits + string.punctuation + " "
 _WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
@@ -117,35 +119,45 @@ def observation_space(pictures: bool, tools: int) -> spaces.Dict:
 
 
 def structured_space(specs: Sequence[ToolSpec]) -> spaces.Space[Any]:
-    """One ``Dict`` a tool, in the order of ``specs``, then the answer."""
+    """One ``Dict`` a tool, in the order of ``specs``, then the answer.
+
+    Signed points are places in parts of the image's sides, and for each whether it is left out (0), on what is meant
+    (1) or beside it (2). Candidates are numbered from the newest.
+    """
     members = [spaces.Dict({arg.name: _argument_space(arg) for arg in spec.arguments}) for spec in specs]
     return spaces.OneOf([*members, spaces.Dict({"text": spaces.Text(256, min_length=0, charset=PRINTABLE)})])
 
 
 def _argument_space(argument: Argument) -> spaces.Space[Any]:
     kind = argument.kind
-    if kind == "images":
+    if kind in ("images", "candidates"):
         return spaces.MultiBinary(SLOTS)
-    if kind == "image":
+    if kind in ("image", "candidate"):
         return spaces.Discrete(SLOTS)
     if kind == "choice":
         return spaces.Discrete(len(argument.choices))
+    if kind == "choices":
+        return spaces.MultiBinary(len(argument.choices))
     if kind == "integer":
         return spaces.Discrete(argument.high - argument.low + 1, start=argument.low)
     if kind == "patch_sizes":
         return spaces.Dict({"images": spaces.MultiBinary(SLOTS), "size": spaces.Discrete(1024, start=1)})
     if kind in ("point", "box"):
         return spaces.Box(0, 1, (2 if kind == "point" else 4,), np.float32)
+    if kind == "points":
+        places = spaces.Box(0, 1, (SIGNED_POINTS, 2), np.float32)
+        return spaces.Dict({"places": places, "signs": spaces.MultiDiscrete([3] * SIGNED_POINTS)})
     return spaces.Text(64 if kind == "phrase" else 512, charset=PRINTABLE)
 
 
 def discrete_space(specs: Sequence[ToolSpec]) -> spaces.MultiDiscrete:
     """Tool (the answer last), image slot, phrase, mode, patch size, point cell; a part that no tool uses has size 1."""
     arguments = [argument for spec in specs for argument in spec.arguments]
-    modes = max([len(argument.choices) for argument in arguments if argument.kind == "choice"], default=1)
     kinds = {argument.kind for argument in arguments}
+    choices = [len(argument.choices) for argument in arguments if argument.kind in ("choice", "choices")]
+    modes = max([*choices, 2 if "points" in kinds else 1])
     patches = len(PATCH_PARTS) if "patch_sizes" in kinds else 1
-    cells = CELLS**2 if kinds & {"point", "box"} else 1
+    cells = CELLS**2 if kinds & {"point", "points", "box"} else 1
     return spaces.MultiDiscrete([len(specs) + 1, SLOTS, PHRASES, modes, patches, cells])
 
 

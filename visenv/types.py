@@ -24,7 +24,7 @@ BoolArray: TypeAlias = NDArray[np.bool_]
 Pixels: TypeAlias = NDArray[np.uint8]
 """An image: (H, W, 3) uint8, RGB."""
 
-TaskKind: TypeAlias = Literal["segmentation", "detection", "counting"]
+TaskKind: TypeAlias = Literal["segmentation", "detection", "counting", "question", "restoration"]
 Termination: TypeAlias = Literal["answer", "max_turns", "token_budget", "invalid"]
 
 
@@ -110,6 +110,10 @@ class Outcome:
     """How it ended; None while it is running."""
     turns: int
     """Turns spent, faulty ones included."""
+    image: Pixels | None = None
+    """(H, W, 3) uint8: the image that a program of the agent's made last; None if none did."""
+    tools: tuple[str, ...] = ()
+    """Names of the tools whose calls were carried out, in order."""
 
 
 # --- what an episode is scored against ----------------------------------------------------------------------------
@@ -175,7 +179,24 @@ class AnswerTruth:
         return False
 
 
-Truth: TypeAlias = MaskTruth | BoxesTruth | PointsTruth | AnswerTruth
+@dataclass(frozen=True, eq=False)
+class ImageTruth:
+    """What a damaged ``img_0`` was before, and a question's accepted answers."""
+
+    clean: Pixels
+    """(H, W, 3) uint8 RGB."""
+    damage: tuple[str, ...]
+    """What was done to it, by name, in order; empty if nothing was."""
+    answers: tuple[str, ...] = ()
+    """Accepted answers to the question about it; empty if there is none."""
+
+    @property
+    def is_null(self) -> bool:
+        """An image is always due."""
+        return False
+
+
+Truth: TypeAlias = MaskTruth | BoxesTruth | PointsTruth | AnswerTruth | ImageTruth
 
 
 @dataclass(frozen=True)
@@ -204,8 +225,22 @@ MAX_PHRASE = 512
 """Characters in a phrase."""
 
 ArgumentKind: TypeAlias = Literal[
-    "images", "image", "phrase", "choice", "patch_sizes", "text", "integer", "point", "box"
+    "images",
+    "image",
+    "phrase",
+    "choice",
+    "choices",
+    "patch_sizes",
+    "text",
+    "integer",
+    "point",
+    "points",
+    "box",
+    "candidate",
+    "candidates",
 ]
+"""``points`` are signed: ``[x, y, 1]`` lies on what is meant, ``[x, y, 0]`` beside it. A ``candidate`` is the name of
+one of the workspace's."""
 
 
 @dataclass(frozen=True)
@@ -216,7 +251,7 @@ class Argument:
     kind: ArgumentKind
     description: str
     choices: tuple[str, ...] = ()
-    """For ``choice``."""
+    """For ``choice`` (one of them) and ``choices`` (some of them)."""
     low: int = 1
     high: int = 4096
     """Inclusive bounds, for ``integer`` and ``patch_sizes``."""
@@ -229,8 +264,8 @@ class ToolSpec:
     name: str
     description: str
     arguments: tuple[Argument, ...]
-    needs: Literal["points", "boxes", "unenlarged"] | None = None
-    """What an image must have, or be, before the tool can be called on it; discrete mode heeds it."""
+    needs: Literal["points", "boxes", "unenlarged", "candidates"] | None = None
+    """What an image must have, or be, or what must be there, before the tool can be called; discrete mode heeds it."""
     asks: tuple[str, ...] = ()
     """The capabilities that it needs an expert for."""
 

@@ -21,7 +21,9 @@ from visenv.images import Provenance, RootPixels, draw_detections, draw_points, 
 from visenv.spaces import MOST, SIDE, TILE
 from visenv.types import Detections, FloatArray, Pixels
 
-Maker: TypeAlias = Literal["input", "patch", "upscaled"]
+Maker: TypeAlias = Literal["input", "patch", "upscaled", "derived", "made"]
+"""A patch is a part of its parent, an upscaled image the same enlarged, a derived one the same frame drawn otherwise
+(such as its depth). One that a program made is related to nothing: it is a root, as inputs are."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,13 +46,13 @@ class NamedImage:
 
     def __getstate__(self) -> dict[str, object]:
         # An input's pixels are the sample's, a patch's are part of its parent's: they are kept there, once.
-        kept = self.maker == "patch" or (self.maker == "input" and self.parent is None)
+        kept = self.maker == "patch" or self.parent is None
         return self.__dict__ | ({"pixels": self.size} if kept else {})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         pixels = state["pixels"]
-        if self.maker == "input" and self.parent is None:
+        if self.parent is None:
             pixels = self.provenance.root.pixels
         elif self.maker == "patch" and self.parent is not None:
             (width, height), (x0, y0) = pixels, self.to_parent[:2, 2].astype(int).tolist()
@@ -157,6 +159,53 @@ class NamedImage:
         provenance = self.provenance.then(f"x{factor}:{fingerprint}")
         return NamedImage(name, pixels, provenance, "upscaled", self, scaling(1 / factor), group)
 
+    def derived(self, name: str, pixels: Pixels, step: str, group: int) -> NamedImage:
+        """The same frame drawn otherwise.
+
+        Args:
+            name: of the new image.
+            pixels: (H, W, 3) uint8, of this image's size.
+            step: what was done, for the provenance: equal for equal pixels.
+            group: the turn that makes it.
+
+        Raises:
+            InvalidData: if it has another size.
+        """
+        if pixels.shape != self.pixels.shape:
+            raise InvalidData(f"Expected pixels of {self.pixels.shape} as {self.name} has, but got {pixels.shape}.")
+        return NamedImage(name, pixels, self.provenance.then(step), "derived", self, np.eye(3), group)
+
+    @classmethod
+    def made(cls, name: str, pixels: Pixels, group: int) -> NamedImage:
+        """An image that is related to no other, such as one that a program made.
+
+        Args:
+            name: of the new image.
+            pixels: (H, W, 3) uint8.
+            group: the turn that makes it.
+
+        Raises:
+            InvalidData: if the pixels are none.
+        """
+        _check_pixels(name, pixels)
+        return cls(name, pixels, Provenance(RootPixels(pixels)), "made", group=group)
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """One mask that may be what is asked for; tools name it, and its pixels stay here."""
+
+    name: str
+    """``c1``, ``c2``, …"""
+    image: str
+    """The input image in whose frame it stands."""
+    detections: Detections
+    """One object, with its mask over that image."""
+    prompt: Any = None
+    """What it was segmented from, for tools that refine it."""
+    made_from: str | None = None
+    """The candidate that it refines."""
+
 
 @dataclass(frozen=True, eq=False)
 class Overlay:
@@ -251,6 +300,10 @@ class Effect:
     """Image name and what was found on it."""
     final: Detections | None = None
     """The final result, if this tool sets it."""
+    candidates: tuple[Candidate, ...] = ()
+    """New ones, or others of the same names."""
+    answer: str | None = None
+    """If this tool ends the episode: what the agent has thereby answered."""
 
 
 class Workspace:
@@ -261,6 +314,7 @@ class Workspace:
         self.points: dict[str, Points] = {}
         self.detections: dict[str, Detections] = {}
         self.final: Detections | None = None
+        self.candidates: dict[str, Candidate] = {}
         for index, pixels in enumerate(pictures):
             name = f"img_{index}"
             _check_pixels(name, pixels)
@@ -272,6 +326,11 @@ class Workspace:
     def root(self) -> NamedImage:
         """The first input image, in whose frame the final result stands."""
         return self.images["img_0"]
+
+    @property
+    def made(self) -> NamedImage | None:
+        """The image that a program made last; None if none did."""
+        return next((image for image in reversed(self.images.values()) if image.maker == "made"), None)
 
     def view(self, name: str, sample_id: str) -> View:
         """An image as an expert gets it."""
@@ -286,6 +345,9 @@ class Workspace:
         twin = object.__new__(Workspace)
         twin.images, twin.points, twin.detections = dict(self.images), dict(self.points), dict(self.detections)
         twin.final = self.final if effect.final is None else effect.final
+        twin.candidates = self.candidates
+        if effect.candidates:
+            twin.candidates = self.candidates | {candidate.name: candidate for candidate in effect.candidates}
         for name in self._outdated(effect.images):
             for kept in (twin.images, twin.points, twin.detections):
                 kept.pop(name, None)

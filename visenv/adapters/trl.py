@@ -33,6 +33,7 @@ from visenv.adapters.calls import written_call
 from visenv.adapters.making import Shared, make_env
 from visenv.env import VisionToolEnv
 from visenv.errors import InvalidData, MissingDependency
+from visenv.protocol.prompt import JOB
 from visenv.protocol.schema import ANSWER_TOOL
 from visenv.protocol.signatures import as_method
 
@@ -150,6 +151,12 @@ kind on the same image replaces the earlier one. What counts is what was merged 
 is nothing to find, call Answer. You have {max_turns} turns, and a call that cannot be carried out uses one up."""
 
 
+def _rules(env: VisionToolEnv) -> str:
+    """What the model is told: where an environment has a job of its own, that, and how to end it."""
+    rules = RULES if env.config.job == JOB else f"{env.config.job}\nWhen you are done, call Answer."
+    return rules.replace("{max_turns}", str(env.config.max_turns))
+
+
 def to_hf_dataset(env_id: str, *, size: int | None = None, **keywords: Any) -> Dataset:
     """A data set for TRL: a prompt and a sample's identifier a row; pictures stay where they are until ``reset``.
 
@@ -177,7 +184,7 @@ def to_hf_dataset(env_id: str, *, size: int | None = None, **keywords: Any) -> D
     if size is not None and whole is not None and size > whole:
         raise InvalidData(f"Expected at most {whole} samples of {env.dataset.name}, but got size={size}.")
     prompt = [
-        {"role": "system", "content": RULES.format(max_turns=env.config.max_turns)},
+        {"role": "system", "content": _rules(env)},
         {"role": "user", "content": ""},
     ]
     count = whole if size is None else size

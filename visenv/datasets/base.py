@@ -9,7 +9,9 @@ import numpy as np
 from visenv.types import Sample
 
 FAMILIES = ("reasonseg", "grefseg", "refseg", "densedet", "refcount")
-"""The kinds of task a data set may be asked for, one an environment id."""
+"""The kinds of task a data set may be asked for whose result is found in the picture, one an environment id."""
+QUESTIONS = ("multiimage", "blink", "mmvp", "matcoding", "matsearch")
+"""The kinds of task whose result is an answer, or an image that was mended; one an environment id."""
 
 
 @runtime_checkable
@@ -17,8 +19,9 @@ class Dataset(Protocol):
     """Samples by number, by identifier, or by chance.
 
     A factory ``make(*, path, family, split, difficulty) -> Dataset`` is what gets registered: ``path`` is what follows
-    the colon in ``dataset="name:path"`` (None without one), ``family`` one of ``FAMILIES``, ``difficulty`` 0 to 3 for
-    data that is generated (others ignore it). It raises ``DatasetError`` for a family or split it does not have.
+    the colon in ``dataset="name:path"`` (None without one), ``family`` one of ``FAMILIES`` or ``QUESTIONS``,
+    ``difficulty`` 0 to 3 for data that is generated (others ignore it). It raises ``DatasetError`` for a family or
+    split it does not have.
 
     One whose copies in other processes draw the same samples from the same generators, because it neither remembers
     what it drew nor holds what cannot be copied, has ``replicable = True``: its samples may be drawn there.

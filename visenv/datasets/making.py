@@ -28,7 +28,7 @@ def make_dataset(value: str | Dataset, *, family: str, split: str, difficulty: i
     Args:
         value: a registered name, with what the data set needs after a colon (``"reasonseg:/data/ReasonSeg"``); a name
             of the user's own file of data sets; or a data set, which is taken as it is.
-        family: one of ``FAMILIES``.
+        family: one of ``FAMILIES`` or ``QUESTIONS``.
         split: ``train``, ``val`` or ``test``, or another that the data set has (``testA``).
         difficulty: 0 to 3; only generated data has one.
 

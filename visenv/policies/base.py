@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from visenv.env import VisionToolEnv
 from visenv.episode import Episode
 from visenv.errors import InvalidData
-from visenv.registration import policies
+from visenv.registration import Entry, policies
 from visenv.types import Answer, ToolCall
 
 
@@ -67,21 +67,27 @@ Plan: TypeAlias = Iterator["ToolCall | Answer"]
 
 
 class PlannedPolicy:
-    """A policy that follows a plan, which a subclass writes as a generator; deterministic."""
+    """A policy that follows a plan, which a subclass writes as a generator; deterministic.
+
+    An environment may have plans of its own, under the policy's name in ``VisionToolEnv.plans``: these are followed.
+    """
 
     name = "planned"
 
     def __init__(self) -> None:
         self._plan: Plan | None = None
+        self._plan_of: Callable[[Episode], Plan] = self.plan
 
     def reset(self, env: VisionToolEnv, seed: np.random.SeedSequence) -> None:
         """See ``Policy.reset``."""
         self._plan = None
+        own = env.plans.get(self.name)
+        self._plan_of = Entry(self.name, own).load() if own else self.plan
 
     def act(self, episode: Episode) -> ToolCall | Answer:
         """See ``Policy.act``; a plan that has run out answers."""
         if self._plan is None:
-            self._plan = self.plan(episode)
+            self._plan = self._plan_of(episode)
         return next(self._plan, Answer("done"))
 
     def plan(self, episode: Episode) -> Plan:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from visenv.protocol.base import Dialect
 from visenv.types import ToolSpec
 
-_JOB = """\
+JOB = """\
 You find, segment and count objects in images by calling vision tools. Each turn, look at what you have been shown, \
 decide what is missing, and either call one tool or give your answer.
 
@@ -20,12 +20,13 @@ name it.
 - You have {max_turns} turns in all, and a call that cannot be carried out uses one up."""
 
 
-def system_prompt(specs: Iterable[ToolSpec], dialect: Dialect, max_turns: int) -> str:
+def system_prompt(specs: Iterable[ToolSpec], dialect: Dialect, max_turns: int, job: str = JOB) -> str:
     """What a model is told before the task.
 
     Args:
         specs: the tools.
         dialect: how turns are written.
         max_turns: how many there are.
+        job: what the work is; ``{max_turns}`` in it stands for their number.
     """
-    return "\n\n".join((_JOB.format(max_turns=max_turns), dialect.system_prompt(specs)))
+    return "\n\n".join((job.replace("{max_turns}", str(max_turns)), dialect.system_prompt(specs)))

@@ -65,9 +65,27 @@ def _argument_schema(argument: Argument) -> dict[str, Any]:
         "phrase": {"type": "string", "minLength": 1, "maxLength": MAX_PHRASE},
         "text": {"type": "string"},
         "choice": {"type": "string", "enum": list(argument.choices)},
+        "choices": {
+            "type": "array",
+            "items": {"type": "string", "enum": list(argument.choices)},
+            "minItems": 1,
+            "uniqueItems": True,
+        },
         "patch_sizes": {"type": "object", "additionalProperties": integer, "minProperties": 1},
         "integer": integer,
         "point": {"type": "array", "items": number, "minItems": 2, "maxItems": 2},
+        "points": {
+            "type": "array",
+            "items": {"type": "array", "items": number, "minItems": 3, "maxItems": 3},
+            "minItems": 1,
+        },
         "box": {"type": "array", "items": number, "minItems": 4, "maxItems": 4},
+        "candidate": {"type": "string", "minLength": 1},
+        "candidates": {
+            "type": "array",
+            "items": {"type": "string", "minLength": 1},
+            "minItems": 1,
+            "uniqueItems": True,
+        },
     }
     return {**shapes[argument.kind], "description": argument.description}

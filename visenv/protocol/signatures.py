@@ -16,7 +16,10 @@ _TYPES: dict[str, Any] = {
     "patch_sizes": dict[str, int],
     "integer": int,
     "point": list[float],
+    "points": list[list[float]],
     "box": list[float],
+    "candidate": str,
+    "candidates": list[str],
 }
 
 
@@ -68,4 +71,7 @@ def as_method(spec: ToolSpec, call: Callable[[Any, str, dict[str, Any]], Any], r
 
 
 def _type(argument: Argument) -> Any:
-    return Literal[argument.choices] if argument.kind == "choice" else _TYPES[argument.kind]
+    if argument.kind in ("choice", "choices"):
+        one: Any = Literal[argument.choices]
+        return one if argument.kind == "choice" else list[one]
+    return _TYPES[argument.kind]

@@ -11,6 +11,10 @@ from visenv.workspace import Workspace
 
 MAX_IMAGES = 64
 """Images named in one call, unless there are more images than that."""
+MAX_POINTS = 16
+"""Signed points in one call."""
+MAX_TEXT = 8192
+"""Characters of a text."""
 
 
 def validate(spec: ToolSpec, arguments: Mapping[str, Any], workspace: Workspace) -> dict[str, Any]:
@@ -100,6 +104,21 @@ def _choice(argument: Argument, value: Any, workspace: Workspace) -> str:
     return chosen
 
 
+def _choices(argument: Argument, value: Any, workspace: Workspace) -> tuple[str, ...]:
+    items = value if isinstance(value, (list, tuple)) else (value,)
+    if not items or len(items) > len(argument.choices):
+        raise _wrong(argument, f"a list of 1 to {len(argument.choices)} of {', '.join(argument.choices)}", value)
+    return tuple(dict.fromkeys(_choice(argument, item, workspace) for item in items))
+
+
+def _text(argument: Argument, value: Any, workspace: Workspace) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise _wrong(argument, "a text", value)
+    if len(value) > MAX_TEXT:
+        raise _wrong(argument, f"at most {MAX_TEXT} characters", value)
+    return value
+
+
 def _whole(argument: Argument, value: Any) -> int:
     if isinstance(value, str) and len(value) <= 20 and value.isascii() and value.isdecimal():
         value = int(value)  # a dialect without types writes numbers as text
@@ -132,6 +151,41 @@ def _point(argument: Argument, value: Any, workspace: Workspace) -> tuple[float,
     return _numbers(argument, value, 2, "two finite numbers [x, y]")
 
 
+def _points(argument: Argument, value: Any, workspace: Workspace) -> tuple[tuple[float, ...], ...]:
+    expected = "a list of points [x, y, 1] on what is meant or [x, y, 0] beside it"
+    if not isinstance(value, (list, tuple)) or not value:
+        raise _wrong(argument, expected, value)
+    if len(value) > MAX_POINTS:
+        raise _wrong(argument, f"at most {MAX_POINTS} points", value)
+    points = tuple(_numbers(argument, point, 3, expected) for point in value)
+    if any(point[2] not in (0, 1) for point in points):
+        raise _wrong(argument, expected, value)
+    return points
+
+
+def check_candidate(value: Any, workspace: Workspace) -> str:
+    """The name of a candidate that exists.
+
+    Raises:
+        ToolError: if there is none.
+    """
+    if isinstance(value, str) and value in workspace.candidates:
+        return value
+    names = ", ".join(list(workspace.candidates)[-12:])
+    there = f"The candidates are: {names}." if names else "There is none yet: segment something first."
+    raise ToolError("missing_candidate", f"There is no candidate {_show(value)}. {there}")
+
+
+def _candidate(argument: Argument, value: Any, workspace: Workspace) -> str:
+    return check_candidate(value, workspace)
+
+
+def _candidates(argument: Argument, value: Any, workspace: Workspace) -> tuple[str, ...]:
+    if not isinstance(value, (list, tuple)) or not 1 <= len(value) <= MAX_IMAGES:
+        raise _wrong(argument, f"a list of 1 to {MAX_IMAGES} names of candidates", value)
+    return tuple(dict.fromkeys(check_candidate(item, workspace) for item in value))
+
+
 def _box(argument: Argument, value: Any, workspace: Workspace) -> tuple[float, ...]:
     box = _numbers(argument, value, 4, "four finite numbers [x1, y1, x2, y2]")
     if box[2] <= box[0] or box[3] <= box[1]:
@@ -143,10 +197,14 @@ _RULES: dict[str, Callable[[Argument, Any, Workspace], Any]] = {
     "images": _images,
     "image": _image,
     "phrase": _phrase,
-    "text": _phrase,
+    "text": _text,
     "choice": _choice,
+    "choices": _choices,
     "integer": _integer,
     "patch_sizes": _patch_sizes,
     "point": _point,
+    "points": _points,
     "box": _box,
+    "candidate": _candidate,
+    "candidates": _candidates,
 }

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from visenv.datasets.base import FAMILIES
+from visenv.builtin import GENERATED
+from visenv.datasets.base import FAMILIES, Dataset
 from visenv.datasets.scenes.kinds import KINDS
 from visenv.datasets.scenes.profiles import DENSE_KINDS, profile
 from visenv.datasets.scenes.programs import Select
@@ -16,6 +17,7 @@ from visenv.datasets.scenes.questions import Question, ask
 from visenv.datasets.scenes.render import RenderedScene, render_scene
 from visenv.errors import DatasetError
 from visenv.masks import Masks
+from visenv.registration import Entry
 from visenv.types import BoxesTruth, MaskTruth, PointsTruth, Sample, TaskKind, Truth
 
 SPLITS = ("train", "val", "test")
@@ -187,14 +189,12 @@ def _point(rendered: RenderedScene, index: int) -> tuple[float, float]:
     return x0 + float(columns[nearest]) + 0.5, y0 + float(rows[nearest]) + 0.5
 
 
-def make(
-    *, path: str | None = None, family: str = "reasonseg", split: str = "train", difficulty: int = 1
-) -> ScenesDataset:
+def make(*, path: str | None = None, family: str = "reasonseg", split: str = "train", difficulty: int = 1) -> Dataset:
     """The data set ``scenes``.
 
     Args:
         path: must be None: scenes are drawn, not read.
-        family: one of ``FAMILIES``.
+        family: one of ``FAMILIES``, or one that is generated in a module of its own (``visenv.builtin.GENERATED``).
         split: ``train``, ``val`` or ``test``.
         difficulty: 0 to 3.
 
@@ -203,4 +203,7 @@ def make(
     """
     if path is not None:
         raise DatasetError(f"Expected dataset='scenes' without a path, since scenes are generated, but got {path!r}.")
+    if family in GENERATED:
+        made: Dataset = Entry(family, GENERATED[family]).load()(split=split, difficulty=difficulty)
+        return made
     return ScenesDataset(family, split, difficulty)
