@@ -135,6 +135,17 @@ def _from_data_url(source: object) -> Pixels:
     return load_image(data)
 
 
+def as_text(blocks: Iterable[Mapping[str, Any]]) -> str:
+    """Content blocks as text alone, ``[image NAME]`` in the place of each picture.
+
+    Example:
+        >>> image = {"type": "image", "name": "img_0", "image": np.zeros((2, 3, 3), np.uint8)}
+        >>> as_text([{"type": "text", "text": "Look: "}, image])
+        'Look: [image img_0]'
+    """
+    return "".join(f"[image {block['name']}]" if block["type"] == "image" else block["text"] for block in blocks)
+
+
 def check_chat_template(processor: Any) -> None:
     """Make sure that a model's chat template shows the pictures of tool replies: some drop them without a word.
 

@@ -35,6 +35,10 @@ def make_env(env_id: str, keywords: Mapping[str, Any]) -> VisionToolEnv:
     return env
 
 
+_COMMON = {"dataset", "split", "difficulty", "experts", "expert_workers", "expert_timeout"}
+"""Keywords that say what environments have in common."""
+
+
 class Shared:
     """Environments of one kind that have the data, the experts, and what the pool remembers in common.
 
@@ -59,11 +63,20 @@ class Shared:
         self.env_id, self.keywords = env_id, dict(keywords)
         self.first = make_env(env_id, self.keywords)
 
-    def make(self) -> VisionToolEnv:
-        """One more environment."""
+    def make(self, **changes: Any) -> VisionToolEnv:
+        """One more environment.
+
+        Args:
+            **changes: keywords that are other than the first one's; not those of data and experts.
+
+        Raises:
+            InvalidData: if data or experts would be others.
+        """
+        if fixed := sorted(_COMMON & changes.keys()):
+            raise InvalidData(f"Expected no {', '.join(fixed)} here: data and experts are those of all environments.")
         first = self.first
         shared = {"dataset": first.dataset, "experts": first.pool.experts, "expert_workers": 0, "expert_timeout": None}
-        env = make_env(self.env_id, {**self.keywords, **shared})
+        env = make_env(self.env_id, {**self.keywords, **changes, **shared})
         env.pool = first.pool
         return env
 

@@ -31,8 +31,9 @@ from typing import TYPE_CHECKING, Any
 from visenv.adapters.blocks import with_pillow
 from visenv.adapters.calls import written_call
 from visenv.adapters.making import Shared, make_env
+from visenv.adapters.rows import first_samples, row_options
 from visenv.env import VisionToolEnv
-from visenv.errors import InvalidData, MissingDependency
+from visenv.errors import MissingDependency
 from visenv.protocol.prompt import JOB
 from visenv.protocol.schema import ANSWER_TOOL
 from visenv.protocol.signatures import as_method
@@ -89,8 +90,7 @@ def _init_of(shared: Shared) -> Callable[[Any], None]:
 
 def _reset(self: _Base, **row: Any) -> Blocks:
     """Begin an episode about the sample of a row, and say what is asked."""
-    options = {name: row[name] for name in ("sample_id", "index") if row.get(name) is not None}
-    self._env.reset(options=dict(list(options.items())[:1]))
+    self._env.reset(options=row_options(row))
     self._total = 0.0
     return with_pillow(self._env.episode.reply())
 
@@ -178,16 +178,9 @@ def to_hf_dataset(env_id: str, *, size: int | None = None, **keywords: Any) -> D
     except ImportError as error:
         raise MissingDependency('to_hf_dataset needs datasets: pip install "visenv[trl]".') from error
     env = make_env(env_id, {"obs": "features", **keywords})
-    whole = env.dataset.size
-    if size is None and whole is None:
-        raise InvalidData(f"Expected a size, since the split {env.dataset.split!r} of {env.dataset.name} never ends.")
-    if size is not None and whole is not None and size > whole:
-        raise InvalidData(f"Expected at most {whole} samples of {env.dataset.name}, but got size={size}.")
+    identifiers = [sample.sample_id for sample in first_samples(env, size)]
     prompt = [
         {"role": "system", "content": _rules(env)},
         {"role": "user", "content": ""},
     ]
-    count = whole if size is None else size
-    assert count is not None
-    identifiers = [env.dataset.get(index).sample_id for index in range(count)]
-    return Dataset.from_dict({"prompt": [prompt] * count, "sample_id": identifiers})
+    return Dataset.from_dict({"prompt": [prompt] * len(identifiers), "sample_id": identifiers})
