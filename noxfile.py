@@ -11,7 +11,11 @@ nox.options.default_venv_backend = "uv"
 
 TOOLS = ("coverage[toml]>=7.6", "hypothesis>=6.100", "pytest>=8.2", "pytest-cov>=6.0", "pytest-timeout>=2.3")
 
-TRAINERS: dict[str, str | None] = {"openenv": None}
+TRAINERS: dict[str, str | None] = {
+    "gem": "3.11",
+    "openenv": None,
+    "skyrl": None,
+}
 """What is tested: ``tests_trainers/test_NAME.py`` with the extra ``NAME``; and the Python it needs, None for any."""
 
 
