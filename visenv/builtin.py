@@ -80,6 +80,12 @@ def register_all() -> None:
         "noisy", "visenv.experts.noisy:make", summary="the truth plus a stated error model", reads_truth=True
     )
 
+    experts.register(
+        "search",
+        "visenv.experts.search:make",
+        summary="a local index of the documents about the invented country of matsearch",
+        corpus="visenv.datasets.lore:documents",
+    )
     for preset, summary in PRESETS.items():
         experts.register(preset, "visenv.experts.presets:make", summary=summary, preset=preset)
     expert_sources.register("file", "visenv.experts.presets:make", summary="a preset of one's own")

@@ -36,6 +36,8 @@ FAMILIES: dict[str, str] = {
     "embed": "visenv.experts.embed:EmbedExpert",
     "describe": "visenv.experts.describe:DescribeExpert",
     "ocr": "visenv.experts.ocr:OcrExpert",
+    "search": "visenv.experts.search:LocalSearch",
+    "search_service": "visenv.experts.search:ServiceSearch",
 }
 """Family to class, as an import string."""
 _OURS = ("expert", "capabilities", "segmenter", "serve")
