@@ -12,6 +12,7 @@ from visenv import __version__
 from visenv.cli.common import Commands
 from visenv.cli.data import data
 from visenv.cli.evaluation import compare, evaluate
+from visenv.cli.export import export
 from visenv.cli.listing import describe, list_everything
 from visenv.cli.machine import bench, doctor
 from visenv.cli.runs import rollout, view
@@ -49,6 +50,7 @@ app.command()(train)
 app.command("eval")(evaluate)
 app.command()(compare)
 app.command()(view)
+app.command()(export)
 app.command()(serve)
 app.add_typer(data, name="data")
 app.command()(bench)

@@ -1,0 +1,86 @@
+"""Which final results are good enough to learn from, by figures computed by hand."""
+
+import pytest
+
+from visenv.errors import InvalidData
+from visenv.export.examples import ground_truth
+from visenv.export.judging import judge
+from visenv.masks import Masks
+from visenv.rewards.visharness import compute_score
+from visenv.types import BoxesTruth, MaskTruth, PointsTruth
+
+
+def rle(x0, x1):
+    """The columns from x0 to x1 of a picture of 10x10."""
+    return Masks.from_boxes([[x0, 0, x1, 10]], (10, 10)).to_coco_rles()
+
+
+def record(truth, boxes=None, masks=None, answer="done", termination="answer", invalid=None):
+    found = {"boxes": boxes, "scores": None if boxes is None else [1.0] * len(boxes), "masks": masks}
+    outcome = {**found, "answer": answer, "termination": termination, "turns": 3}
+    return {"episode": 0, "truth": truth, "outcome": outcome, "invalid": invalid}
+
+
+MASKS = {"type": "masks", "target": rle(0, 10), "ignore": None}
+NULL = {"type": "masks", "target": [], "ignore": None}
+POINTS = {"type": "points", "points": [[i, i] for i in range(10)]}
+BOXES = {"type": "boxes", "boxes": [[0, 0, 2, 2], [4, 4, 6, 6]], "labels": None, "ignore": None}
+BOX = [[0, 0, 1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("given", "score", "why"),
+    [
+        (record(MASKS, BOX, rle(0, 7)), 0.7, ""),
+        (record(MASKS, BOX, rle(0, 6)), 0.6, "low_score"),
+        (record(MASKS), 0.0, "low_score"),
+        (record(MASKS, BOX, rle(0, 8), termination="max_turns"), 0.8, ""),
+        (record(MASKS, BOX, rle(0, 8), termination="invalid", invalid="sam broke"), 0.8, "invalid"),
+        (record(MASKS, BOX, rle(0, 8), termination=None), 0.8, "unfinished"),
+        (record({**MASKS, "ignore": rle(4, 10)}, BOX, rle(0, 3)), 0.75, ""),
+        (record(NULL), 1.0, ""),
+        (record(NULL, termination="max_turns", answer=None), 0.0, "low_score"),
+        (record(NULL, BOX, rle(0, 1)), 0.0, "low_score"),
+        (record(POINTS, BOX * 7), 0.7, ""),
+        (record(POINTS, BOX * 13), 0.7, ""),
+        (record(POINTS, BOX * 6), 0.6, "count_error"),
+        (record(POINTS), 0.0, "count_error"),
+        (record({**POINTS, "points": []}), 1.0, ""),
+        (record({**POINTS, "points": []}, termination="max_turns", answer=None), 0.0, "count_error"),
+        (record({**POINTS, "points": []}, BOX), 0.0, "count_error"),
+        (record(BOXES, [[0, 0, 2, 2], [4, 4, 6, 6], [8, 8, 9, 9]]), 0.8, ""),
+        (record(BOXES, [[0, 0, 2, 2]]), 2 / 3, "low_score"),
+        (record(BOXES), 0.0, "low_score"),
+        (record({"type": "answers", "answers": ["a red car"], "choices": None}, answer="red car"), 1.0, ""),
+        (record({"type": "answers", "answers": ["(A)"], "choices": ["(A)", "(B)"]}, answer="(B)"), 0.0, "low_score"),
+    ],
+)
+def test_verdicts(given, score, why):
+    verdict = judge(given)
+    assert verdict.score == pytest.approx(score)
+    assert (verdict.why, verdict.good) == (why, not why)
+
+
+def test_other_limits():
+    assert judge(record(MASKS, BOX, rle(0, 6)), min_iou=0.6).good
+    assert judge(record(POINTS, BOX * 6), max_count_error=0.4).good
+    late = record(MASKS, BOX, rle(0, 8), termination="max_turns")
+    assert judge(late, answered=True).why == "unanswered"
+    assert judge(record(MASKS, BOX, rle(0, 8)), answered=True).good
+    with pytest.raises(InvalidData, match="episode 0"):
+        judge(record({"type": "dreams"}))
+
+
+def scored(truth, count, masks):
+    results = {"final_masks": masks, "final_bboxes": [[0, 0, 1, 1]] * count, "count": count} if count else None
+    extra = {"turn_records": [], "final_results": results, "trajectory_finished": True, "trajectory_invalid": False}
+    return compute_score("x", "", ground_truth(truth), extra)
+
+
+def test_the_ground_truth_is_what_the_published_reward_takes():
+    whole, half = Masks.from_coco_rles(rle(0, 10)), Masks.from_coco_rles(rle(5, 10))
+    assert scored(MaskTruth(whole), 1, rle(0, 8))["iou"] == pytest.approx(0.8)
+    assert scored(MaskTruth(whole, half), 1, rle(0, 4))["iou"] == pytest.approx(0.8)
+    assert scored(MaskTruth(None), 0, None)["score"] == 5.0
+    assert scored(PointsTruth([[1.5, 2.0], [3, 4]]), 2, rle(0, 1) * 2)["gt_count"] == 2
+    assert ground_truth(BoxesTruth([[0, 0, 2, 2]]))["data"] == {"boxes": [[0, 0, 2, 2]], "labels": None}

@@ -1,0 +1,197 @@
+"""Recorded episodes played once more, so that every turn is seen with the very pictures that it saw then.
+
+A run keeps no pictures that a model could learn from, only small ones for its page. But an episode is a function of its
+sample and its actions: played again, it shows the same. Whether it did is checked turn by turn.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from visenv.driving import drive
+from visenv.env import VisionToolEnv
+from visenv.episode import Episode
+from visenv.errors import DatasetError, InvalidData
+from visenv.protocol import Dialect
+from visenv.protocol.intake import MAX_MALFORMED
+from visenv.protocol.messages import escape_image_tokens
+from visenv.protocol.openai import OpenAI
+from visenv.records import error_record, tool_of
+from visenv.types import Action, Answer, Malformed, ToolCall
+
+MOST_SHOWN = 200
+"""Characters of a reply that an error quotes."""
+
+
+class ReplayError(InvalidData):
+    """An episode that was played again did not come to what was recorded."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One turn: what the model saw, and what it wrote."""
+
+    turn: int
+    """From 1."""
+    messages: list[dict[str, Any]]
+    """As ``Episode.messages`` had them before the turn: placeholders stand for the pictures archived by then."""
+    target: str
+    """The turn, as the model wrote it or as the dialect writes it."""
+    action: Action
+    fault: str | None
+    """The code of what was wrong with the turn."""
+    visual_tokens: int
+    """Of the pictures in view."""
+    readable: bool
+    """Whether the dialect reads the action back from the target."""
+
+
+def replay(
+    env: VisionToolEnv, record: Mapping[str, Any], *, recorded_dialect: str, native: bool = False
+) -> Iterator[Snapshot]:
+    """Play a recorded episode once more.
+
+    Args:
+        env: in text mode, of the settings that it was recorded with; it may write turns in another dialect.
+        record: a line of ``trajectories.jsonl``.
+        recorded_dialect: how its turns were written.
+        native: whether they came as messages with tool calls beside the text.
+
+    Yields:
+        Each turn, before which the episode stands where it stood then.
+
+    Raises:
+        ReplayError: if it is another sample, or comes to something else than what was recorded.
+        DatasetError: if there is no such sample.
+    """
+    player = _Player(env, record, recorded_dialect, native)
+    yield from player.play()
+
+
+class _Player:
+    def __init__(self, env: VisionToolEnv, record: Mapping[str, Any], recorded_dialect: str, native: bool) -> None:
+        self._env, self._record, self._native = env, record, native
+        self._same_dialect = env.config.dialect == recorded_dialect
+        self._where = f"episode {record['episode']} ({record['sample_id']})"
+
+    def play(self) -> Iterator[Snapshot]:
+        self._begin()
+        env, episode = self._env, self._env.episode
+        for number, turn in enumerate(self._record["turns"], 1):
+            if episode.done:
+                raise self._differs(number, "the episode", "another turn", f"its end ({episode.outcome.termination})")
+            before, tokens = episode.messages(), episode.memory.tokens
+            env.finish(drive(env.stepping(self._action(turn)), env.pool))
+            self._compare(number, turn)
+            taken = episode.transcript[-1]
+            # The turn as the conversation has it: with what could be taken for a picture broken up.
+            target = episode.messages()[-2]["content"][0]["text"]
+            yield Snapshot(
+                turn=number,
+                messages=before,
+                target=target,
+                action=taken.action,
+                fault=taken.error.code if taken.error is not None else None,
+                visual_tokens=tokens,
+                readable=_reads_back(episode.dialect, target, taken.action),
+            )
+        self._compare_end(episode)
+
+    def _begin(self) -> None:
+        name, query = self._record["sample_id"], self._record["query"]
+        try:
+            sample = self._env.dataset.find(name)
+        except (LookupError, ValueError) as error:
+            if isinstance(error, DatasetError):
+                raise
+            raise DatasetError(f"There is no sample {name!r} in {self._env.dataset.name!r}: {error}.") from error
+        self._env.begin(sample)
+        if sample.query != query:
+            raise ReplayError(
+                f"Expected the query {query!r:.{MOST_SHOWN}} for {self._where}, but the data set asks "
+                f"{sample.query!r:.{MOST_SHOWN}}: {_ADVICE}"
+            )
+
+    def _action(self, turn: Mapping[str, Any]) -> Any:
+        """What ``env.step`` takes to do what was done."""
+        text, error = turn.get("text"), turn["error"] or {}
+        if self._same_dialect and isinstance(text, str) and len(text) <= MAX_MALFORMED:
+            return {"text": text, "finish_reason": "length" if error.get("code") == "cut" else None}
+        if turn["name"] is None:
+            return Malformed(str(error.get("code", "malformed")), str(error.get("message", "")))
+        thought = str(turn.get("thought", ""))
+        if turn["name"] == "Answer":
+            return Answer(str(turn["arguments"].get("text", "")), thought)
+        call = ToolCall(turn["name"], turn["arguments"], thought)
+        if self._same_dialect and self._native:
+            return OpenAI().to_message(call)
+        self._refuse_coordinates(call)
+        return call
+
+    def _refuse_coordinates(self, call: ToolCall) -> None:
+        """Coordinates are in pixels where a program made the call, and in a model's frame where it wrote it."""
+        tool = self._env.config.tools.get(call.name)
+        if tool is not None and any(argument.kind in ("point", "box") for argument in tool.spec.arguments):
+            raise InvalidData(
+                f"Expected the text of the turn in {self._where}: the coordinates of {call.name} cannot be written "
+                f"in the dialect {self._env.config.dialect!r} from a call alone."
+            )
+
+    def _compare(self, number: int, turn: Mapping[str, Any]) -> None:
+        episode = self._env.episode
+        taken = episode.transcript[-1]
+        if episode.problem is not None and not self._record.get("invalid"):
+            raise self._differs(number, "an expert", "an answer", episode.problem)
+        pairs: list[tuple[str, Any, Any]] = [
+            ("the tool", turn["name"], tool_of(taken.action)),
+            ("the error", (turn["error"] or {}).get("code"), (error_record(taken.error) or {}).get("code")),
+            ("the images shown", turn["shown"], list(taken.shown)),
+            ("the images archived", turn["archived"], list(taken.archived)),
+            ("the images made", turn["created"], list(taken.created)),
+        ]
+        if self._same_dialect:
+            # Another dialect writes coordinates in another frame; the final results are compared all the same.
+            pairs.append(("the reply", turn["reply"], taken.reply))
+        for what, expected, got in pairs:
+            if expected != got:
+                raise self._differs(number, what, expected, got)
+
+    def _compare_end(self, episode: Episode) -> None:
+        outcome, recorded = episode.outcome, self._record["outcome"]
+        found = outcome.detections
+        masks = None if found is None or found.masks is None else found.masks.to_coco_rles()
+        pairs = [
+            ("the number of objects", recorded.get("count"), None if found is None else len(found)),
+            ("the masks", recorded.get("masks"), masks),
+        ]
+        for what, expected, got in pairs:
+            if expected != got:
+                raise self._differs(len(self._record["turns"]), what, expected, got)
+
+    def _differs(self, number: int, what: str, expected: Any, got: Any) -> ReplayError:
+        return ReplayError(
+            f"Played again, {self._where} is not what was recorded: at turn {number}, {what} was "
+            f"{str(expected)!r:.{MOST_SHOWN}}, and is now {str(got)!r:.{MOST_SHOWN}}. {_ADVICE}"
+        )
+
+
+_ADVICE = (
+    "Name the data set and the experts that the run was played with (--dataset, --experts, --env), or leave such "
+    "episodes out (--skip-changed)."
+)
+
+
+def _reads_back(dialect: Dialect, target: str, action: Action) -> bool:
+    """Whether what a model is to learn to write means what was done."""
+    back = dialect.parse(target)
+    if isinstance(action, ToolCall) and isinstance(back, ToolCall):
+        return back.name == action.name and _plain(back.arguments) == _plain(action.arguments)
+    return isinstance(action, Answer) and isinstance(back, Answer) and _plain(back.text) == _plain(action.text)
+
+
+def _plain(value: Any) -> str:
+    """A value as text in which nothing can be taken for a picture: so the conversation has it."""
+    return escape_image_tokens(json.dumps(value.strip() if isinstance(value, str) else dict(value), sort_keys=True))
