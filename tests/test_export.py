@@ -1,7 +1,9 @@
 """Training sets: what is kept of a run, that every turn is there as it was seen, and that a set is whole or absent."""
 
 import json
+import runpy
 import shutil
+from pathlib import Path
 
 import cv2
 import datasets
@@ -14,15 +16,17 @@ from visenv.cli import app
 from visenv.errors import DatasetError, InvalidData, UnknownName
 from visenv.evaluation import EvalConfig, evaluate
 from visenv.export import Filters, ReplayError, export_run, load_set
-from visenv.protocol import parse_turn
+from visenv.protocol import get_dialect, parse_turn
 from visenv.protocol.openai import OpenAI
 from visenv.rewards.visharness import compute_score
+from visenv.tools.toolsets import VISHARNESS
 from visenv.types import Answer, ToolCall
 from visenv.wrappers import RecordTrajectories
 
 datasets.disable_progress_bars()
 
 ENV_ID = "VisHarness/RefSeg-v0"
+EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "own_tool.py"
 KEYWORDS = {"dataset": "scenes", "split": "val", "experts": "oracle"}
 
 
@@ -48,7 +52,8 @@ def play(folder, episodes=EPISODES, policy="mine", **keywords):
     """Record episodes; what was seen before each turn, by episode and turn."""
     keywords = {**KEYWORDS, "action_mode": "text", **keywords}
     env = gym.make(ENV_ID, obs="features", **keywords)
-    recorder = RecordTrajectories(env, folder, {"policy": policy, **keywords}, pictures=False, page=None)
+    settings = {"policy": policy, **{name: value for name, value in keywords.items() if isinstance(value, str)}}
+    recorder = RecordTrajectories(env, folder, settings, pictures=False, page=None)
     seen = {}
     for number, (index, turns) in enumerate(episodes):
         recorder.reset(options={"index": index})
@@ -272,6 +277,27 @@ def test_calls_beside_the_text_are_written_as_text(tmp_path):
     assert [parse_turn(row["completion"][0]["content"][0]["text"]) for row in rows] == calls
     with pytest.raises(InvalidData, match="calls as text"):
         export_run(tmp_path / "run", tmp_path / "other", dialect="openai")
+
+
+def test_coordinates_are_written_as_models_write_them(tmp_path):
+    """A program calls in pixels; a model of this dialect writes thousandths of the picture's sides."""
+    zoom_in = runpy.run_path(str(EXAMPLE))["ZoomIn"]()
+    keywords = {"dataset": "scenes", "split": "val", "experts": "oracle", "toolset": [*VISHARNESS, zoom_in]}
+    zoom = {"name": "ZoomIn", "arguments": {"image": "img_0", "box": [64, 0, 256, 128]}}
+    play(tmp_path / "run", [(0, [zoom, FIND, MERGE, DONE])], **keywords)
+    made = export_run(tmp_path / "run", tmp_path / "set", env=keywords)
+    first, second, *_ = rows_of(made)
+    written = first["completion"][0]["content"][0]["text"]
+    assert parse_turn(written) == ToolCall("ZoomIn", {"image": "img_0", "box": [250, 0, 1000, 500]})
+    assert second["prompt"][2]["content"][0]["text"] == written, "Later turns see it in the same numbers."
+    assert [picture.size for picture in second["images"]] == [(192, 128)]
+    texts = [call("ZoomIn", image="img_0", box=[250, 0, 1000, 500]), FIND, MERGE, DONE]
+    play(tmp_path / "text", [(0, texts)], **keywords)
+    other = export_run(tmp_path / "text", tmp_path / "other", env=keywords, dialect="qwen3_5")
+    turn = parse_turn(rows_of(other)[0]["completion"][0]["content"][0]["text"], "qwen3_5")
+    frame = get_dialect("qwen3_5").frame
+    assert turn.arguments["box"] == frame.write([[64, 0, 256, 128]], (256, 256), (256, 256))[0]
+    assert other["run"]["env"]["toolset"] == "list object"
 
 
 def test_a_turn_that_was_cut_is_played_as_cut(tmp_path):

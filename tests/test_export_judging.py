@@ -18,7 +18,7 @@ def rle(x0, x1):
 def record(truth, boxes=None, masks=None, answer="done", termination="answer", invalid=None):
     found = {"boxes": boxes, "scores": None if boxes is None else [1.0] * len(boxes), "masks": masks}
     outcome = {**found, "answer": answer, "termination": termination, "turns": 3}
-    return {"episode": 0, "truth": truth, "outcome": outcome, "invalid": invalid}
+    return {"episode": 0, "truth": truth, "outcome": outcome, "invalid": invalid, "reward": 1.5}
 
 
 MASKS = {"type": "masks", "target": rle(0, 10), "ignore": None}
@@ -67,8 +67,17 @@ def test_other_limits():
     late = record(MASKS, BOX, rle(0, 8), termination="max_turns")
     assert judge(late, answered=True).why == "unanswered"
     assert judge(record(MASKS, BOX, rle(0, 8)), answered=True).good
+    assert judge(record(MASKS, BOX, rle(0, 8)), min_reward=1.5).good
+    assert judge(record(MASKS, BOX, rle(0, 8)), min_reward=1.6).why == "low_reward"
     with pytest.raises(InvalidData, match="episode 0"):
-        judge(record({"type": "dreams"}))
+        judge(record({"type": "masks", "target": [{"counts": 7}], "ignore": None}))
+
+
+def test_what_a_record_does_not_hold_is_judged_by_its_reward():
+    restored = record({"type": "image", "width": 10, "height": 10, "damage": ["blur"], "answers": []})
+    assert judge(restored).why == "not_scored"
+    assert judge(restored, min_reward=1.0).good
+    assert judge(restored, min_reward=2.0).why == "low_reward"
 
 
 def scored(truth, count, masks):

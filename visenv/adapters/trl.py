@@ -151,7 +151,7 @@ kind on the same image replaces the earlier one. What counts is what was merged 
 is nothing to find, call Answer. You have {max_turns} turns, and a call that cannot be carried out uses one up."""
 
 
-def _rules(env: VisionToolEnv) -> str:
+def rules_of(env: VisionToolEnv) -> str:
     """What the model is told: where an environment has a job of its own, that, and how to end it."""
     rules = RULES if env.config.job == JOB else f"{env.config.job}\nWhen you are done, call Answer."
     return rules.replace("{max_turns}", str(env.config.max_turns))
@@ -180,7 +180,7 @@ def to_hf_dataset(env_id: str, *, size: int | None = None, **keywords: Any) -> D
     env = make_env(env_id, {"obs": "features", **keywords})
     identifiers = [sample.sample_id for sample in first_samples(env, size)]
     prompt = [
-        {"role": "system", "content": _rules(env)},
+        {"role": "system", "content": rules_of(env)},
         {"role": "user", "content": ""},
     ]
     return Dataset.from_dict({"prompt": [prompt] * len(identifiers), "sample_id": identifiers})

@@ -28,6 +28,9 @@ MAX_COUNT_ERROR_OPTION = typer.Option(
     MAX_COUNT_ERROR, "--max-count-error", min=0, help="The greatest relative error of a count."
 )
 ANSWERED = typer.Option(False, "--answered", help="Keep only episodes that end with an answer.")
+MIN_REWARD = typer.Option(
+    None, help="The least sum of rewards; what restores a picture is judged by it alone.", show_default=False
+)
 FAULTY = typer.Option(
     "drop",
     help="Turns that were errors: drop (later turns still see them), keep, or episode to drop whole episodes.",
@@ -62,6 +65,7 @@ def export(
     min_iou: float = MIN_IOU_OPTION,
     max_count_error: float = MAX_COUNT_ERROR_OPTION,
     answered: bool = ANSWERED,
+    min_reward: float | None = MIN_REWARD,
     faulty: str = FAULTY,
     patch_budget: int | None = PATCH_BUDGET,
     per_sample: int | None = PER_SAMPLE,
@@ -89,7 +93,7 @@ def export(
     """Make a training set of a run: what is good enough, turn by turn, with the very pictures that each turn saw."""
     keywords = dict(map(_keyword, env))
     keywords |= {name: value for name, value in {"dataset": dataset, "experts": experts}.items() if value is not None}
-    filters = Filters(min_iou, max_count_error, answered, faulty, patch_budget, per_sample, mixed_only)
+    filters = Filters(min_iou, max_count_error, answered, min_reward, faulty, patch_budget, per_sample, mixed_only)
     folder = out or run.absolute().with_name(f"{run.absolute().name}-{to}")
     try:
         with progress_bar() as bar:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -10,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from visenv.adapters.trl import rules_of
 from visenv.env import VisionToolEnv
 from visenv.errors import InvalidData
 from visenv.export.examples import Example, prompt_example, turn_example
@@ -108,7 +110,7 @@ def export_run(
             "run": {
                 "env_id": recorded.env_id,
                 "policy": recorded.policy,
-                "env": recorded.keywords,
+                "env": {name: _named(value) for name, value in recorded.keywords.items()},
                 "cut_off_lines": recorded.cut_off,
             },
             "dialect": dialect,
@@ -267,7 +269,7 @@ class _Maker:
                 "split": env.dataset.split,
                 "env_id": self._run.env_id,
                 "task": env.task,
-                "max_turns": env.config.max_turns,
+                "rules": rules_of(env),
                 "sample_id": sample_id,
                 "tries": tries,
                 "success": round(success, 6),
@@ -282,6 +284,15 @@ def _silent_score(env: VisionToolEnv) -> float:
     """What the episode that has begun pays if nothing is done in it."""
     episode = env.episode
     return sum(episode.config.reward.final(Outcome(None, None, "max_turns", 0), episode.truth).values())
+
+
+def _named(value: Any) -> Any:
+    """A keyword as the manifest has it: a JSON value, or what kind of thing it is."""
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return f"{type(value).__name__} object"
+    return value
 
 
 def forms() -> dict[str, str]:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from visenv.adapters.trl import RULES
 from visenv.errors import InvalidData, UnknownName
 from visenv.export.examples import Example, check_places
 
@@ -60,7 +59,7 @@ def _sharegpt(example: Example) -> dict[str, Any]:
 
 def _trl(example: Example) -> dict[str, Any]:
     prompt = [
-        {"role": "system", "content": RULES.format(max_turns=example.facts["max_turns"])},
+        {"role": "system", "content": example.facts["rules"]},
         {"role": "user", "content": ""},
     ]
     return {"prompt": prompt, **{name: example.facts[name] for name in _PROMPT_FACTS}}

@@ -15,10 +15,10 @@ from visenv.driving import drive
 from visenv.env import VisionToolEnv
 from visenv.episode import Episode
 from visenv.errors import DatasetError, InvalidData
-from visenv.protocol import Dialect
+from visenv.export.coordinates import as_written, has_coordinates, to_pixels
+from visenv.protocol import Dialect, get_dialect
 from visenv.protocol.intake import MAX_MALFORMED
-from visenv.protocol.messages import escape_image_tokens
-from visenv.protocol.openai import OpenAI
+from visenv.protocol.messages import escape_image_tokens, text_block
 from visenv.records import error_record, tool_of
 from visenv.types import Action, Answer, Malformed, ToolCall
 
@@ -74,8 +74,11 @@ def replay(
 class _Player:
     def __init__(self, env: VisionToolEnv, record: Mapping[str, Any], recorded_dialect: str, native: bool) -> None:
         self._env, self._record, self._native = env, record, native
+        self._recorded = get_dialect(recorded_dialect)
         self._same_dialect = env.config.dialect == recorded_dialect
         self._where = f"episode {record['episode']} ({record['sample_id']})"
+        self._written: dict[int, ToolCall] = {}
+        """Calls as a model would have written them, by the number of their turn, where they were made in pixels."""
 
     def play(self) -> Iterator[Snapshot]:
         self._begin()
@@ -83,22 +86,33 @@ class _Player:
         for number, turn in enumerate(self._record["turns"], 1):
             if episode.done:
                 raise self._differs(number, "the episode", "another turn", f"its end ({episode.outcome.termination})")
-            before, tokens = episode.messages(), episode.memory.tokens
-            env.finish(drive(env.stepping(self._action(turn)), env.pool))
+            before, tokens = self._messages(), episode.memory.tokens
+            env.finish(drive(env.stepping(self._action(number, turn)), env.pool))
             self._compare(number, turn)
             taken = episode.transcript[-1]
+            action = self._written.get(number, taken.action)
             # The turn as the conversation has it: with what could be taken for a picture broken up.
-            target = episode.messages()[-2]["content"][0]["text"]
+            target = self._messages()[-2]["content"][0]["text"]
             yield Snapshot(
                 turn=number,
                 messages=before,
                 target=target,
-                action=taken.action,
+                action=action,
                 fault=taken.error.code if taken.error is not None else None,
                 visual_tokens=tokens,
-                readable=_reads_back(episode.dialect, target, taken.action),
+                readable=_reads_back(episode.dialect, target, action),
             )
         self._compare_end(episode)
+
+    def _messages(self) -> list[dict[str, Any]]:
+        """The conversation, with coordinates as a model writes them."""
+        messages = self._env.episode.messages()
+        for number, call in self._written.items():
+            said = 2 * number
+            if said < len(messages):
+                text = self._env.episode.dialect.render(call)
+                messages[said] = {"role": "assistant", "content": [text_block(text)]}
+        return messages
 
     def _begin(self) -> None:
         name, query = self._record["sample_id"], self._record["query"]
@@ -115,7 +129,7 @@ class _Player:
                 f"{sample.query!r:.{MOST_SHOWN}}: {_ADVICE}"
             )
 
-    def _action(self, turn: Mapping[str, Any]) -> Any:
+    def _action(self, number: int, turn: Mapping[str, Any]) -> Any:
         """What ``env.step`` takes to do what was done."""
         text, error = turn.get("text"), turn["error"] or {}
         if self._same_dialect and isinstance(text, str) and len(text) <= MAX_MALFORMED:
@@ -125,20 +139,12 @@ class _Player:
         thought = str(turn.get("thought", ""))
         if turn["name"] == "Answer":
             return Answer(str(turn["arguments"].get("text", "")), thought)
-        call = ToolCall(turn["name"], turn["arguments"], thought)
-        if self._same_dialect and self._native:
-            return OpenAI().to_message(call)
-        self._refuse_coordinates(call)
+        episode, call = self._env.episode, ToolCall(turn["name"], turn["arguments"], thought)
+        if has_coordinates(episode, call):
+            if self._native or isinstance(text, str):
+                call = to_pixels(episode, call, self._recorded.frame)
+            self._written[number] = as_written(episode, call)
         return call
-
-    def _refuse_coordinates(self, call: ToolCall) -> None:
-        """Coordinates are in pixels where a program made the call, and in a model's frame where it wrote it."""
-        tool = self._env.config.tools.get(call.name)
-        if tool is not None and any(argument.kind in ("point", "box") for argument in tool.spec.arguments):
-            raise InvalidData(
-                f"Expected the text of the turn in {self._where}: the coordinates of {call.name} cannot be written "
-                f"in the dialect {self._env.config.dialect!r} from a call alone."
-            )
 
     def _compare(self, number: int, turn: Mapping[str, Any]) -> None:
         episode = self._env.episode

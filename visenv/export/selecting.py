@@ -30,6 +30,8 @@ class Filters:
     """The greatest relative error of a count."""
     answered: bool = False
     """Whether an episode has to end with an answer."""
+    min_reward: float | None = None
+    """The least sum of rewards; None for any. What has a truth that no record holds is judged by this alone."""
     faulty: str = "drop"
     """Turns that were errors: ``drop`` learns none of them, but leaves them in what later turns saw; ``keep`` learns
     them too; ``episode`` drops whole episodes with such a turn."""
@@ -45,6 +47,10 @@ class Filters:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= most:
                 raise InvalidData(f"Expected {name} to be a number from 0 to {most:g}, but got {value!r}.")
+        if self.min_reward is not None and not (
+            isinstance(self.min_reward, (int, float)) and math.isfinite(self.min_reward)
+        ):
+            raise InvalidData(f"Expected min_reward to be a finite number, but got {self.min_reward!r}.")
         for name in ("patch_budget", "per_sample"):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
@@ -146,7 +152,13 @@ def _reason(one: Try, selection: Selection, filters: Filters, seen: set[str]) ->
 
 
 def _read(record: Mapping[str, Any], filters: Filters) -> Try:
-    verdict = judge(record, min_iou=filters.min_iou, max_count_error=filters.max_count_error, answered=filters.answered)
+    verdict = judge(
+        record,
+        min_iou=filters.min_iou,
+        max_count_error=filters.max_count_error,
+        answered=filters.answered,
+        min_reward=filters.min_reward,
+    )
     turns = record["turns"]
     done = [[turn.get("text"), turn["name"], turn["arguments"], turn.get("thought")] for turn in turns]
     written = json.dumps([record["sample_id"], done], sort_keys=True)
