@@ -23,6 +23,7 @@ COMMANDS = {"unit_test_a_reward.py": ["-m", "pytest", "-q", "-p", "no:cacheprovi
 ARGUMENTS = {
     "ppo.py": "--steps 256 --envs 4 --rollout 32 --experts oracle --workers 0".split(),
     "sb3_ppo.py": "--masked --steps 256 --envs 4 --episodes 4 --experts oracle --workers 0".split(),
+    "torchrl_ppo.py": "--steps 256 --envs 4 --frames 64 --experts oracle".split(),
     "train_yolo.py": ["--quick"],
 }
 """What follows the file, where an example has a short form."""

@@ -273,7 +273,7 @@ class FlatVectorEnv(VectorWrapper):
             raise InvalidData(f"Expected a VisionToolVectorEnv (gym.make_vec makes one), but got {envs!r:.80}.")
         if inner.autoreset_mode is AutoresetMode.SAME_STEP:
             raise InvalidData("Expected autoreset_mode 'next_step' or 'disabled', but got 'same_step'.")
-        self.vision = inner
+        self.vision, self.autoreset_mode = inner, inner.autoreset_mode
         self._view = FlatView(inner.envs[0], Padding.of(padding))
         self.tools = self._view.tools
         self.single_observation_space, self.single_action_space = self._view.observation_space, self._view.action_space
