@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from visenv.adapters.blocks import as_arrays, pictures_in, with_data_urls, with_mcp_images, with_pillow
+from visenv.adapters.blocks import pictures_in, with_data_urls, with_mcp_images, with_pillow
 from visenv.adapters.calls import written_call
 from visenv.adapters.making import Shared
-from visenv.errors import InvalidData, InvalidImage
+from visenv.errors import InvalidImage
 from visenv.images import load_image
 
 PIXELS = arrays.arrays(np.uint8, st.tuples(st.integers(1, 6), st.integers(1, 6), st.just(3)))
@@ -36,19 +36,6 @@ def test_every_form_keeps_every_pixel_and_the_order(pictures):
     assert [form[0]["text"] for form in (with_pillow(blocks), with_data_urls(blocks), with_mcp_images(blocks))] == [
         "Look:"
     ] * 3
-
-
-def test_arrays_hold_the_last_pictures():
-    blocks = [image(np.full((2, 2, 3), value, np.uint8)) for value in (1, 2, 3)]
-    pictures, there = as_arrays([{"type": "text", "text": "x"}, *blocks], side=2, limit=2)
-    assert pictures[:, 0, 0, 0].tolist() == [2, 3]
-    assert there.tolist() == [True, True]
-    pictures, there = as_arrays(blocks[:1], side=2, limit=3)
-    assert (pictures[0] == 1).all()
-    assert not pictures[1:].any()
-    assert there.tolist() == [True, False, False]
-    with pytest.raises(InvalidData, match="at least 1"):
-        as_arrays(blocks, side=0, limit=1)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,7 @@
-"""Replies as trainers take them: text, and pictures as Pillow images, data URLs, MCP images or arrays."""
+"""Replies as trainers take them: text, and pictures as Pillow images, data URLs or MCP images.
+
+As arrays of a fixed size: see ``visenv.adapters.padding``.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,12 @@ import base64
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from visenv.errors import InvalidData, InvalidImage
-from visenv.images import letterbox, load_image, to_data_url
+from visenv.images import load_image, to_data_url
 from visenv.protocol.messages import to_openai_content
-from visenv.types import BoolArray, Pixels
+from visenv.types import Pixels
 
 MAX_URL = 64 * 2**20
 """Characters of a data URL that are read."""
@@ -48,6 +49,7 @@ def with_data_urls(
         InvalidData: for a block that is neither text nor image, or an unknown format.
 
     Example:
+        >>> import numpy as np
         >>> block = {"type": "image", "name": "img_0", "image": np.zeros((2, 3, 3), np.uint8)}
         >>> with_data_urls([block])[0]["image_url"]["url"][:22]
         'data:image/png;base64,'
@@ -59,6 +61,7 @@ def with_mcp_images(blocks: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Content blocks of the Model Context Protocol, as they stand in its JSON: pictures as PNG in base64.
 
     Example:
+        >>> import numpy as np
         >>> block = {"type": "image", "name": "img_0", "image": np.zeros((2, 3, 3), np.uint8)}
         >>> content = with_mcp_images([{"type": "text", "text": "Look:"}, block])
         >>> content[0], content[1]["mimeType"]
@@ -75,33 +78,6 @@ def _mcp_image(url: str) -> dict[str, Any]:
     return {"type": "image", "data": data, "mimeType": kind}
 
 
-def as_arrays(blocks: Iterable[dict[str, Any]], *, side: int, limit: int) -> tuple[NDArray[np.uint8], BoolArray]:
-    """The pictures of some content blocks as one array, for trainers that take arrays alone.
-
-    Args:
-        blocks: of one message.
-        side: of the square that each picture is fitted into, in pixels.
-        limit: how many pictures the array holds; of more, the last.
-
-    Returns:
-        (limit, side, side, 3) uint8 RGB, letterboxed, zeros where there is no picture; and (limit,) bool, where there
-        is one.
-
-    Example:
-        >>> block = {"type": "image", "name": "img_0", "image": np.full((2, 4, 3), 9, np.uint8)}
-        >>> pictures, there = as_arrays([block], side=4, limit=2)
-        >>> pictures.shape, pictures[0, :, 0, 0].tolist(), there.tolist()
-        ((2, 4, 4, 3), [0, 9, 9, 0], [True, False])
-    """
-    if side < 1 or limit < 1:
-        raise InvalidData(f"Expected side and limit to be at least 1, but got {side} and {limit}.")
-    pixels = [block["image"] for block in blocks if block["type"] == "image"][-limit:]
-    pictures = np.zeros((limit, side, side, 3), np.uint8)
-    for place, picture in enumerate(pixels):
-        pictures[place] = letterbox(picture, side)[0]
-    return pictures, np.arange(limit) < len(pixels)
-
-
 def pictures_in(content: Iterable[Mapping[str, Any]]) -> list[Pixels]:
     """The pictures of content parts with data URLs, in order: what ``with_data_urls`` has written.
 
@@ -115,6 +91,7 @@ def pictures_in(content: Iterable[Mapping[str, Any]]) -> list[Pixels]:
         InvalidImage: if a part has no data URL, or what is in it is no picture; nothing is fetched from elsewhere.
 
     Example:
+        >>> import numpy as np
         >>> block = {"type": "image", "name": "img_0", "image": np.full((2, 3, 3), 7, np.uint8)}
         >>> pictures_in(with_data_urls([block]))[0][0, 0].tolist()
         [7, 7, 7]
@@ -139,6 +116,7 @@ def as_text(blocks: Iterable[Mapping[str, Any]]) -> str:
     """Content blocks as text alone, ``[image NAME]`` in the place of each picture.
 
     Example:
+        >>> import numpy as np
         >>> image = {"type": "image", "name": "img_0", "image": np.zeros((2, 3, 3), np.uint8)}
         >>> as_text([{"type": "text", "text": "Look: "}, image])
         'Look: [image img_0]'

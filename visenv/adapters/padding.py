@@ -21,6 +21,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from visenv.adapters.blocks import as_text
 from visenv.env import VisionToolEnv
 from visenv.errors import InvalidData
 from visenv.images import fit_within
@@ -118,15 +119,11 @@ def pad_blocks(blocks: Iterable[Mapping[str, Any]], padding: Padding) -> Padded:
     Raises:
         InvalidData: if something is no such block.
     """
-    text, shown = "", []
+    blocks = list(blocks)
     for block in blocks:
-        if block.get("type") == "text":
-            text += block["text"]
-        elif block.get("type") == "image":
-            shown.append(_checked(block["image"]))
-            text += f"[image {block['name']}]" if block.get("name") else ""
-        else:
+        if block.get("type") not in ("text", "image"):
             raise InvalidData(f"Expected a content block of the type 'text' or 'image', but got {block!r:.80}.")
+    shown = [_checked(block["image"]) for block in blocks if block["type"] == "image"]
     count, side = padding.pictures, padding.side
     kept = shown[-count:]
     pictures = np.zeros((count, side, side, 3), np.uint8)
@@ -137,6 +134,7 @@ def pad_blocks(blocks: Iterable[Mapping[str, Any]], padding: Padding) -> Padded:
         pictures[place, : small.shape[0], : small.shape[1]] = small
         mask[place, : small.shape[0], : small.shape[1]] = True
         sizes[place] = picture.shape[1], picture.shape[0]
+    text = as_text(block for block in blocks if block["type"] == "text" or block.get("name"))
     whole = text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace")
     # Not in the middle of a character.
     cut = whole[: padding.text].decode("utf-8", "ignore").encode()
