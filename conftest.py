@@ -3,9 +3,11 @@
 from importlib.util import find_spec
 
 _NEEDS = {
-    "gem": "visenv/adapters/gem.py",
-    "openenv": "visenv/adapters/openenv",
-    "skyrl_gym": "visenv/adapters/skyrl.py",
-    "verifiers": "visenv/adapters/verifiers.py",
+    "visenv/adapters/gem.py": "gem",
+    "visenv/adapters/openenv": "openenv",
+    "visenv/adapters/skyrl.py": "skyrl_gym",
+    "visenv/adapters/verifiers.py": "verifiers",
+    "visenv/adapters/verl/loop.py": "verl",
+    "visenv/adapters/verl/tools.py": "verl",
 }
-collect_ignore = [path for package, path in _NEEDS.items() if find_spec(package) is None]
+collect_ignore = [path for path, package in _NEEDS.items() if find_spec(package) is None]

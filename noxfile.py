@@ -15,6 +15,7 @@ TRAINERS: dict[str, str | None] = {
     "gem": "3.11",
     "openenv": None,
     "skyrl": None,
+    "verl": None,
 }
 """What is tested: ``tests_trainers/test_NAME.py`` with the extra ``NAME``; and the Python it needs, None for any."""
 

@@ -27,6 +27,10 @@ EVERY = ToolSpec(
         Argument("count", "integer", "How many.", low=1, high=9),
         Argument("at", "point", "Where."),
         Argument("area", "box", "Around what."),
+        Argument("ways", "choices", "Which ways.", choices=("up", "down")),
+        Argument("on", "points", "What is meant, and what is not."),
+        Argument("best", "candidate", "The best one."),
+        Argument("good", "candidates", "Good ones."),
     ),
 )
 NAMES = st.from_regex(r"img_\d(_r\d_c\d)?(_4x)?", fullmatch=True)
@@ -42,6 +46,10 @@ ARGUMENTS = st.fixed_dictionaries(
         "count": st.integers(1, 9),
         "at": st.lists(NUMBERS, min_size=2, max_size=2),
         "area": st.lists(NUMBERS, min_size=4, max_size=4),
+        "ways": st.lists(st.sampled_from(("up", "down")), min_size=1, max_size=2),
+        "on": st.lists(st.tuples(NUMBERS, NUMBERS, st.integers(0, 1)).map(list), min_size=1, max_size=4),
+        "best": NAMES,
+        "good": st.lists(NAMES, min_size=1, max_size=3),
     }
 )
 
@@ -67,11 +75,13 @@ def test_a_flat_call_reads_back(arguments):
 def test_what_models_write_beside_the_rules_is_read():
     assert from_flat(EVERY, {"names": '["img_0", "img_1"]'}) == {"names": ["img_0", "img_1"]}
     assert from_flat(EVERY, {"sizes": '{"img_0": 320}', "count": "3"}) == {"sizes": {"img_0": 320}, "count": 3}
+    assert from_flat(EVERY, {"on": "[[1, 2, 1], [3, 4, 0]]"}) == {"on": [[1, 2, 1], [3, 4, 0]]}
     assert from_flat(EVERY, {"at_x": "1.5", "at_y": "-2"}) == {"at": [1.5, -2]}
 
 
 def test_what_cannot_be_read_is_left_for_the_tool_to_say():
     assert from_flat(EVERY, {"sizes": "img_0", "count": "many"}) == {"sizes": "img_0", "count": "many"}
+    assert from_flat(EVERY, {"on": "1 left 0"}) == {"on": [[1, "left", 0]]}
     assert from_flat(EVERY, {"at_x": 1, "nonsense": [2]}) == {"nonsense": [2]}
     assert from_flat(EVERY, {"at_x": "left", "at_y": True}) == {"at": ["left", True]}
     assert from_flat(EVERY, {"names": 7, "sizes": {"img_0": 64}}) == {"names": 7, "sizes": {"img_0": 64}}

@@ -1,7 +1,8 @@
 """Tools in flat form: every argument is one text or one number, for trainers and servers that drop what is nested.
 
-verl 0.9, for one, keeps nothing of an array's schema but its type. Lists are written with commas, points and boxes are
-an argument a coordinate. What cannot be read back is passed on as it came: the tool says what is wrong with it.
+verl 0.9, for one, keeps nothing of an array's schema but its type. Lists are written with commas, a point and a box are
+an argument a coordinate, several points are separated by semicolons. What cannot be read back is passed on as it came:
+the tool says what is wrong with it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from visenv.types import Argument, ToolSpec
 
 COORDINATES = {"point": ("x", "y"), "box": ("x1", "y1", "x2", "y2")}
 """What a flat argument of these kinds ends with, after an underscore."""
+_LISTS = ("images", "candidates", "choices")
+"""Kinds that are written with commas."""
 _NUMBER = re.compile(r"\s*[-+]?\d{1,12}(\.\d{1,12})?\s*")
 
 
@@ -115,8 +118,10 @@ def to_flat(spec: ToolSpec, arguments: Mapping[str, Any]) -> dict[str, Any]:
             flat |= {
                 f"{argument.name}_{end}": part for end, part in zip(COORDINATES[argument.kind], value, strict=True)
             }
-        elif argument.kind == "images":
+        elif argument.kind in _LISTS:
             flat[argument.name] = ", ".join(value)
+        elif argument.kind == "points":
+            flat[argument.name] = "; ".join(" ".join(map(str, point)) for point in value)
         elif argument.kind == "patch_sizes":
             flat[argument.name] = ", ".join(f"{name}={size}" for name, size in value.items())
         else:
@@ -136,6 +141,9 @@ def _properties(argument: Argument) -> list[tuple[str, dict[str, Any]]]:
         return [(argument.name, {"type": "string", "description": said, "enum": list(argument.choices)})]
     more = {
         "images": " Names, separated by commas.",
+        "candidates": " Names, separated by commas.",
+        "choices": f" Some of {', '.join(argument.choices)}, separated by commas.",
+        "points": " Each as X Y 1 or X Y 0, separated by semicolons.",
         "patch_sizes": f" As NAME=SIZE, separated by commas; sizes from {argument.low} to {argument.high}.",
     }
     return [(argument.name, {"type": "string", "description": said + more.get(argument.kind, "")})]
@@ -150,6 +158,14 @@ def _names(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     return [name for part in value.strip().strip("[]").split(",") if (name := part.strip().strip("'\""))]
+
+
+def _points(value: Any) -> Any:
+    """Points from a text with semicolons, or from a list of lists written as text."""
+    if not isinstance(value, str):
+        return value
+    parts = [part.strip("[, \t\n") for part in re.split("[];]", value)]
+    return [[_number(number) for number in re.split(r"[\s,]+", part)] for part in parts if part]
 
 
 def _sizes(value: Any) -> Any:
@@ -168,4 +184,9 @@ def _number(value: Any) -> Any:
     return float(value) if "." in value else int(value)
 
 
-_READ: dict[str, Callable[[Any], Any]] = {"images": _names, "patch_sizes": _sizes, "integer": _number}
+_READ: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(_LISTS, _names),
+    "patch_sizes": _sizes,
+    "points": _points,
+    "integer": _number,
+}
