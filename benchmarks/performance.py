@@ -29,6 +29,7 @@ TITLES = {
     "masks": "Masks",
     "merge": "Merging",
     "experts": "Classical experts",
+    "sandbox": "Programs in sandboxes",
     "scenes": "Generated scenes",
     "sam2": "SAM 2",
     "neural": "Neural experts by batch size",

@@ -86,6 +86,10 @@ def register_all() -> None:
         summary="a local index of the documents about the invented country of matsearch",
         corpus="visenv.datasets.lore:documents",
     )
+    experts.register(
+        "sandbox", "visenv.experts.sandbox:make", summary="runs programs, each in a sandbox: bubblewrap or Docker"
+    )
+
     for preset, summary in PRESETS.items():
         experts.register(preset, "visenv.experts.presets:make", summary=summary, preset=preset)
     expert_sources.register("file", "visenv.experts.presets:make", summary="a preset of one's own")

@@ -38,6 +38,7 @@ FAMILIES: dict[str, str] = {
     "ocr": "visenv.experts.ocr:OcrExpert",
     "search": "visenv.experts.search:LocalSearch",
     "search_service": "visenv.experts.search:ServiceSearch",
+    "sandbox": "visenv.experts.sandbox:Sandbox",
 }
 """Family to class, as an import string."""
 _OURS = ("expert", "capabilities", "segmenter", "serve")
