@@ -101,6 +101,11 @@ def register_all() -> None:
     rewards.register(
         "rsagent", "visenv.rewards.rsagent:RSAgentReward", summary="final IoU, its improvement by turns, format"
     )
+    rewards.register(
+        "medsam_agent",
+        "visenv.rewards.medsam_agent:MedSAMAgentReward",
+        summary="format, and IoU with Dice less what was lost or spent",
+    )
 
     toolsets.register("visharness", "visenv.tools.toolsets:VISHARNESS", summary="the six tools of VisHarness")
     toolsets.register("full", "visenv.tools.toolsets:FULL", summary="those six and RecallImage")
