@@ -47,7 +47,7 @@ def made(tmp_path_factory):
 
 
 def words_of(rows):
-    """The words of a set's texts, so that each is one token; the system prompt, the same in all rows, is one as well."""
+    """The words of a set's texts, each to be one token; so is the system prompt, which is the same in all rows."""
     system = rows[0]["prompt"][0]["content"][0]["text"]
     texts = [block["text"] for row in rows for message in row["prompt"][1:] for block in message["content"]]
     texts += [row["completion"][0]["content"][0]["text"] for row in rows]

@@ -120,6 +120,11 @@ def register_all() -> None:
         "single", "visenv.policies.single:SingleCallPolicy", summary="the whole query, asked once of the whole image"
     )
     policies.register(
+        "varied",
+        "visenv.policies.varied:VariedPolicy",
+        summary="scripted, its choices changed by chance: varied:noise=0.3",
+    )
+    policies.register(
         "scripted", "visenv.policies.scripted:ScriptedPolicy", summary="VisHarness's published strategies"
     )
     policies.register(

@@ -17,6 +17,7 @@ from visenv.cli.listing import describe, list_everything
 from visenv.cli.machine import bench, doctor
 from visenv.cli.runs import rollout, view
 from visenv.cli.serving import serve
+from visenv.cli.synthesis import synth
 from visenv.cli.training import train
 
 app = typer.Typer(
@@ -50,6 +51,7 @@ app.command()(train)
 app.command("eval")(evaluate)
 app.command()(compare)
 app.command()(view)
+app.command()(synth)
 app.command()(export)
 app.command()(serve)
 app.add_typer(data, name="data")

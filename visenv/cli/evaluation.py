@@ -126,14 +126,14 @@ def evaluate(
     folder = out or free_folder(Path("runs"), f"eval-{name.rpartition('/')[2]}-{dataset or 'scenes'}-{who}-{seed}", RUN)
     seats = concurrency or (parallel if chat else 1)
     try:
-        with _progress() as bar:
+        with evaluation_bar() as bar:
             report = run_evaluation(
                 config,
                 folder,
                 workers=workers,
                 concurrency=seats,
                 overwrite=overwrite,
-                progress=_shown(bar, f"{name} · {policy}"),
+                progress=follow(bar, f"{name} · {policy}"),
             )
     except KeyboardInterrupt:
         typer.echo(f"Interrupted. The same command with --out {folder} goes on from there.", err=True)
@@ -189,7 +189,7 @@ def print_comparison(console: Console, report: Mapping[str, Any]) -> None:
     console.print(f"Page: {report['page']}", soft_wrap=True, highlight=False, markup=False)
 
 
-def _progress() -> Progress:
+def evaluation_bar() -> Progress:
     """A bar with the time left, on standard error."""
     return Progress(
         TextColumn("{task.description}"),
@@ -203,7 +203,7 @@ def _progress() -> Progress:
     )
 
 
-def _shown(bar: Progress, description: str) -> Callable[[Follower], None]:
+def follow(bar: Progress, description: str) -> Callable[[Follower], None]:
     """What moves the bar, with the running metric."""
     task = bar.add_task(escape(description), total=None, score="")
 

@@ -42,9 +42,11 @@ class EvalConfig:
     """Keywords of ``gym.make``."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Keywords of ``visenv.policies.chat.ChatPolicy``, for ``openai:MODEL``."""
+    tries: int = 1
+    """Episodes about each sample, in a row; ``episodes`` counts samples then."""
 
     def __post_init__(self) -> None:
-        for name, least in (("episodes", 1), ("seed", 0)):
+        for name, least in (("episodes", 1), ("seed", 0), ("tries", 1)):
             value = getattr(self, name)
             if value is None and name == "episodes":
                 continue
@@ -92,8 +94,11 @@ class EvalConfig:
         return TrainedPolicy(self.policy) if TrainedPolicy.is_one(self.policy) else make_policy(self.policy)
 
     def settings(self) -> dict[str, Any]:
-        """All of it as JSON values, as ``from_settings`` takes it."""
-        return asdict(self)
+        """All of it as JSON values, as ``from_settings`` takes it; without ``tries`` where there is one a sample."""
+        settings = asdict(self)
+        if self.tries == 1:
+            del settings["tries"]
+        return settings
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> EvalConfig:

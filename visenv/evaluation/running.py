@@ -62,6 +62,7 @@ def _begun(config: EvalConfig, folder: str | os.PathLike[str], env: VisionToolEn
     episodes = config.episodes or size or 0
     if size is not None and episodes > size:
         raise InvalidData(f"Expected at most {size} episodes, one a sample of {env.dataset.split!r}.")
+    episodes *= config.tries
     facts = {
         "dataset": env.dataset.name,
         "split": env.dataset.split,

@@ -108,7 +108,7 @@ class _Worker:
     ) -> None:
         self._run, self._env, self._policy, self._told = run, env, policy, told
         self._max_steps = env.spec.max_episode_steps if env.spec else None
-        self._plans = list(islice(episode_plans(env.dataset.size, config.seed), run.episodes))
+        self._plans = list(islice(episode_plans(env.dataset.size, config.seed, config.tries), run.episodes))
         # Processes begin at different places, so that they rarely ask for the same block.
         self._order = [*run.blocks]
         start = os.getpid() * 7919 % len(self._order)

@@ -43,23 +43,40 @@ class Policy(Protocol):
 
 
 def make_policy(value: str | Policy) -> Policy:
-    """A policy from its name.
+    """A policy from its name, and values for its arguments.
 
     Args:
-        value: a registered name, or a policy, which is taken as it is.
+        value: a registered name, also with arguments (``"varied:noise=0.5"``); or a policy, which is taken as it is.
 
     Raises:
         UnknownName: if no policy has that name.
-        InvalidData: if it is neither.
+        InvalidData: if it is neither, or the arguments are not its own.
 
     Example:
         >>> make_policy("scripted").name
         'scripted'
     """
-    made = policies.load(value)() if isinstance(value, str) else value
+    made = _named(value) if isinstance(value, str) else value
     if not isinstance(made, Policy):
         raise InvalidData(f"Expected a policy's name, or a policy, but got {type(made).__name__}.")
     return made
+
+
+def _named(text: str) -> Any:
+    name, _, written = text.partition(":")
+    kind = policies.load(name)
+    pairs = [part.partition("=") for part in written.split(",") if part.strip()]
+    try:
+        return kind(**{key.strip(): _value(value.strip()) for key, _, value in pairs})
+    except TypeError as error:
+        raise InvalidData(f"Expected policy {text!r} as {name}:argument=value,…, but {error}.") from error
+
+
+def _value(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 Plan: TypeAlias = Iterator["ToolCall | Answer"]
