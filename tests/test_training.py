@@ -522,4 +522,5 @@ def test_every_environment_has_a_figure_to_compare_by():
         "VisHarness/DenseDet-v0": ("F1@0.50:0.95", True),
         "VisHarness/RefCount-v0": ("MAE", False),
         "VisHarness/Mixed-v0": ("reward", True),
+        "VisHarness/MATSearch-v0": ("EM", True),
     }

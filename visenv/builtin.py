@@ -14,7 +14,7 @@ ENVIRONMENTS = {
     "VisHarness/DenseDet-v0": "visenv.envs.densedet:DenseDetEnv",
     "VisHarness/RefCount-v0": "visenv.envs.refcount:RefCountEnv",
     "VisHarness/Mixed-v0": "visenv.envs.mixed:MixedEnv",
-    "VisHarness/InteractiveSeg-v0": "visenv.envs.interactive:InteractiveSegEnv",
+    "VisHarness/MATSearch-v0": "visenv.envs.matsearch:MatSearchEnv",
 }
 """Environment id to entry point."""
 
@@ -33,11 +33,14 @@ FOLDERS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "hf": ("hf:make", "a table of Hugging Face datasets", (*SEGMENTATION, "densedet", "refcount")),
     "visharness": ("visharness:make", "VisHarness's training Parquet", (*SEGMENTATION, "refcount")),
     "prepared": ("prepared:make", "a copy that `visenv data convert` wrote", (*SEGMENTATION, "densedet", "refcount")),
+    "mat": ("mat:make", "MAT-Search from a folder", ("matsearch",)),
     "cocojson": ("cocojson:make", "a COCO-style JSON of one's own", (*SEGMENTATION, "densedet")),
 }
 """Data sets that are read from a path: entry point, summary, and the families of tasks that they have samples for."""
 
-GENERATED: dict[str, str] = {}
+GENERATED: dict[str, str] = {
+    "matsearch": "visenv.datasets.lore:make",
+}
 """Families that ``scenes`` has in modules of their own: entry points of ``make(*, split, difficulty) -> Dataset``."""
 
 PRESETS = {
@@ -98,22 +101,18 @@ def register_all() -> None:
         expert_sources.register(scheme, "visenv.serve.client:connect", summary="served experts")
 
     rewards.register("visharness", "visenv.rewards.visharness:VisHarnessReward", summary="8 IoU - 3, and its like")
-    rewards.register(
-        "rsagent", "visenv.rewards.rsagent:RSAgentReward", summary="final IoU, its improvement by turns, format"
-    )
-    rewards.register(
-        "medsam_agent",
-        "visenv.rewards.medsam_agent:MedSAMAgentReward",
-        summary="format, and IoU with Dice less what was lost or spent",
-    )
+
+    for reward, entry_point, summary in (
+        ("searching", "SearchReward", "token F1 of the answer, and clean turns as far as it is right"),
+        ("visual_arft_search", "VisualArftSearchReward", "Visual-ARFT's for searching, as published"),
+        ("mmsearch_r1", "MMSearchR1Reward", "MMSearch-R1's, as published"),
+    ):
+        rewards.register(reward, f"visenv.rewards.searching:{entry_point}", summary=summary)
 
     toolsets.register("visharness", "visenv.tools.toolsets:VISHARNESS", summary="the six tools of VisHarness")
     toolsets.register("full", "visenv.tools.toolsets:FULL", summary="those six and RecallImage")
     toolsets.register("basic", "visenv.tools.toolsets:BASIC", summary="phrases, points, merging and RecallImage")
-
-    toolsets.register(
-        "interactive", "visenv.tools.toolsets:INTERACTIVE", summary="zoom, prompt, refine and submit candidates"
-    )
+    toolsets.register("matsearch", "visenv.tools.search:MATSEARCH", summary="Search, phrases and RecallImage")
 
     policies.register("random", "visenv.policies.random:RandomPolicy", summary="samples the action space")
     policies.register(
