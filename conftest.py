@@ -5,6 +5,7 @@ from importlib.util import find_spec
 _NEEDS = {
     "visenv/adapters/gem.py": "gem",
     "visenv/adapters/openenv": "openenv",
+    "visenv/adapters/rllib.py": "tree",
     "visenv/adapters/skyrl.py": "skyrl_gym",
     "visenv/adapters/verifiers.py": "verifiers",
     "visenv/adapters/verl/loop.py": "verl",
