@@ -16,6 +16,7 @@ TRAINERS: dict[str, str | None] = {
     "openenv": None,
     "rllib": None,
     "skyrl": None,
+    "verifiers": None,
     "verl": None,
 }
 """What is tested: ``tests_trainers/test_NAME.py`` with the extra ``NAME``; and the Python it needs, None for any."""

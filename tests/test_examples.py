@@ -15,7 +15,11 @@ import pytest
 import torch
 
 FOLDER = Path(__file__).resolve().parent.parent / "examples"
-ELSEWHERE = {"grpo_trl.py": "tests/test_adapters_trl.py", "rllib_ppo.py": "tests_trainers/test_rllib.py"}
+ELSEWHERE = {
+    "grpo_trl.py": "tests/test_adapters_trl.py",
+    "rllib_ppo.py": "tests_trainers/test_rllib.py",
+    "verifiers_eval.py": "tests_trainers/test_verifiers.py",
+}
 """Examples that need what cannot be downloaded or an environment of their own, and the tests that run them."""
 EXAMPLES = [path for path in sorted(FOLDER.glob("*.py")) if path.name not in ELSEWHERE]
 COMMANDS = {"unit_test_a_reward.py": ["-m", "pytest", "-q", "-p", "no:cacheprovider"]}

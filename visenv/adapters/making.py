@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import asyncio
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import gymnasium as gym
 
 import visenv
+from visenv.async_batches import AsyncPool, ExpertThreads
 from visenv.env import VisionToolEnv
 from visenv.errors import InvalidData
 from visenv.protocol.schema import ANSWER_TOOL
 from visenv.types import ToolSpec
+
+T = TypeVar("T")
 
 
 def make_env(env_id: str, keywords: Mapping[str, Any]) -> VisionToolEnv:
@@ -88,3 +93,40 @@ class Shared:
     def close(self) -> None:
         """End the processes of the experts."""
         self.first.close()
+
+
+class AsyncShared(Shared):
+    """``Shared``, for environments that are stepped by coroutines of one event loop.
+
+    Args:
+        env_id: as ``gym.make`` takes it.
+        keywords: of the environment.
+
+    Raises:
+        VisenvError: as ``gym.make``.
+    """
+
+    def __init__(self, env_id: str, keywords: Mapping[str, Any]) -> None:
+        super().__init__(env_id, keywords)
+        self._threads = ExpertThreads()
+        # Data sets are read by one thread at a time.
+        self._drawing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="visenv-samples")
+        self._pools: tuple[asyncio.AbstractEventLoop, AsyncPool] | None = None
+
+    @property
+    def pool(self) -> AsyncPool:
+        """The experts, for coroutines of the loop that is running: what they ask at the same time is one batch."""
+        loop = asyncio.get_running_loop()
+        if self._pools is None or self._pools[0] is not loop:
+            self._pools = (loop, AsyncPool(self.first.pool, self._threads))
+        return self._pools[1]
+
+    async def drawing(self, read: Callable[[], T]) -> T:
+        """What a function returns, which is called on the thread that reads samples."""
+        return await asyncio.get_running_loop().run_in_executor(self._drawing, read)
+
+    def close(self) -> None:
+        """Wait for what is under way, and end threads and processes."""
+        self._drawing.shutdown(wait=True, cancel_futures=True)
+        self._threads.close()
+        super().close()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -13,10 +12,10 @@ import numpy as np
 from visenv.env import VisionToolEnv
 from visenv.episode import Episode
 from visenv.errors import InvalidData
-from visenv.policies.endpoint import Endpoint, Reply
-from visenv.protocol import Dialect, get_dialect, openai_tools, to_openai_content
+from visenv.policies.endpoint import Endpoint
+from visenv.protocol import Dialect, get_dialect, openai_tools
+from visenv.protocol.exchange import chat_messages, read_reply
 from visenv.protocol.openai import OpenAI
-from visenv.types import Malformed, ToolCall, Turn
 
 CHAT = "openai:"
 """How the policy is written: ``openai:MODEL``."""
@@ -133,68 +132,15 @@ class ChatPolicy:
         Raises:
             EndpointError: if the endpoint fails for good.
         """
-        body = {**self._settings, "messages": self._messages(episode)}
+        messages = chat_messages(
+            episode.messages(), episode.transcript, native=self._native, image_format=self._image_format
+        )
+        body = {**self._settings, "messages": messages}
         if self._native:
             body["tools"] = self._tools
         reply = await self._endpoint.complete(body, self.usage, self._chance)
-        return self._action(reply)
+        return read_reply(reply.message, reply.finish_reason, native=self._native, dialect=self._dialect)
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._endpoint.aclose()
-
-    def _action(self, reply: Reply) -> Any:
-        if self._native:
-            if reply.finish_reason == "length":
-                return OpenAI().parse(reply.message, "length")
-            return {"content": None, **reply.message}
-        content, reasoning = reply.message.get("content", ""), reply.message.get("reasoning_content", "")
-        if not isinstance(content, str):
-            return Malformed("not_text", f"The turn must be text, but it is of type {type(content).__name__}.")
-        if reply.message.get("tool_calls"):
-            return self._put_back(reply)
-        if isinstance(reasoning, str) and reasoning and "<think>" not in content:
-            # Servers take the thought out of the text, in which the dialect wants it.
-            content = f"<think>{reasoning}</think>\n{content}"
-        return {"text": content, "finish_reason": reply.finish_reason}
-
-    def _put_back(self, reply: Reply) -> Any:
-        """The text of a turn whose call the server took out of it, as some do unasked."""
-        call = OpenAI().parse({**reply.message, "reasoning_content": None}, reply.finish_reason)
-        if not isinstance(call, ToolCall):
-            return call
-        thought = reply.message.get("reasoning_content") or call.thought
-        thought = thought if isinstance(thought, str) else ""
-        call = replace(call, thought=thought.replace("<think>", "").replace("</think>", "").strip())
-        return {"text": self._dialect.render(call), "finish_reason": reply.finish_reason}
-
-    def _messages(self, episode: Episode) -> list[dict[str, Any]]:
-        system, task, *rest = episode.messages()
-        messages = [{"role": "system", "content": _text(system)}, self._shown(task)]
-        for turn, said, reply in zip(episode.transcript, rest[::2], rest[1::2], strict=True):
-            messages += self._native_turn(turn, said, reply) if self._native else [_said(said), self._shown(reply)]
-        return messages
-
-    def _native_turn(self, turn: Turn, said: Mapping[str, Any], reply: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """A call and its reply; the reply of a tool is text alone, so that its images follow as the user's."""
-        if not isinstance(turn.action, ToolCall):
-            return [_said(said), self._shown(reply)]
-        call_id = f"call_{turn.index}"
-        messages = [OpenAI().to_message(turn.action, call_id), OpenAI().reply_message(_text(reply), call_id)]
-        images = [block for block in reply["content"] if block["type"] == "image"]
-        if images:
-            names = ", ".join(block["name"] for block in images)
-            blocks: Sequence[dict[str, Any]] = [{"type": "text", "text": f"The reply shows {names}:"}, *images]
-            messages.append({"role": "user", "content": to_openai_content(blocks, self._image_format)})
-        return messages
-
-    def _shown(self, message: Mapping[str, Any]) -> dict[str, Any]:
-        return {"role": message["role"], "content": to_openai_content(message["content"], self._image_format)}
-
-
-def _said(message: Mapping[str, Any]) -> dict[str, Any]:
-    return {"role": "assistant", "content": _text(message)}
-
-
-def _text(message: Mapping[str, Any]) -> str:
-    return "".join(block["text"] for block in message["content"] if block["type"] == "text")

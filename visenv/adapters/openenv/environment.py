@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from openenv.core.env_server.interfaces import Environment
 from openenv.core.env_server.types import EnvironmentMetadata
@@ -14,21 +13,20 @@ from openenv.core.env_server.types import EnvironmentMetadata
 import visenv
 from visenv.adapters.blocks import with_data_urls
 from visenv.adapters.calls import written_call
-from visenv.adapters.making import Shared
+from visenv.adapters.making import AsyncShared
 from visenv.adapters.openenv.models import VisionAction, VisionObservation, VisionState
-from visenv.async_batches import AsyncPool, ExpertThreads, drive_async
+from visenv.async_batches import drive_async
 from visenv.datasets.base import Dataset
 from visenv.env import VisionToolEnv
 from visenv.errors import EpisodeOver, InvalidData
 from visenv.protocol import get_dialect, openai_tools, system_prompt
 from visenv.types import Malformed
 
-T = TypeVar("T")
 PREVIEW = 100
 """How many samples one request of the task API is told of."""
 
 
-class Backend(Shared):
+class Backend(AsyncShared):
     """What all sessions of a server have in common.
 
     Args:
@@ -50,28 +48,6 @@ class Backend(Shared):
         super().__init__(env_id, {"memory": "keep_all", "obs": "features", **keywords, "action_mode": "text"})
         self.image_format = image_format
         self.open = 0
-        self._threads = ExpertThreads()
-        # Data sets are read by one thread at a time.
-        self._drawing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="visenv-samples")
-        self._pools: tuple[asyncio.AbstractEventLoop, AsyncPool] | None = None
-
-    @property
-    def pool(self) -> AsyncPool:
-        """The experts, for coroutines of the loop that is running."""
-        loop = asyncio.get_running_loop()
-        if self._pools is None or self._pools[0] is not loop:
-            self._pools = (loop, AsyncPool(self.first.pool, self._threads))
-        return self._pools[1]
-
-    async def drawing(self, read: Callable[[], T]) -> T:
-        """What a function returns, which is called on the thread that reads samples."""
-        return await asyncio.get_running_loop().run_in_executor(self._drawing, read)
-
-    def close(self) -> None:
-        """Wait for what is under way, and end threads and processes."""
-        self._drawing.shutdown(wait=True, cancel_futures=True)
-        self._threads.close()
-        super().close()
 
 
 class VisionEnvironment(Environment[VisionAction, VisionObservation, VisionState]):
