@@ -46,7 +46,7 @@ def passages_of(service: Service, answer: Any, limit: int) -> list[tuple[str, st
     """
     try:
         rows = [(_plain(title, MAX_TITLE), _plain(text, MAX_TEXT)) for title, text in service.read(answer)]
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+    except Exception as error:
         raise InvalidData(
             f"Expected an answer of {service.name!r}, but got another: {type(error).__name__}: {error!s:.100}."
         ) from error
