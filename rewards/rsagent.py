@@ -17,8 +17,10 @@ from typing import ClassVar
 from visenv.errors import InvalidData
 from visenv.rewards.answer_text import as_count, as_share
 from visenv.rewards.credit import potential_differences
+from visenv.rewards.functional import mask_iou
 from visenv.rewards.visharness.reward import VisHarnessReward
-from visenv.types import Malformed, Outcome, Truth, Turn
+from visenv.types import Malformed, MaskTruth, Outcome, Truth, Turn
+from visenv.workspace import Workspace
 
 FINAL, PROCESS, FORMAT = 1.0, 0.5, 0.1
 """What the final IoU, the improvement from none to perfect, and a malformed turn weigh, unless it is said otherwise."""
@@ -49,14 +51,22 @@ def process_reward(ious: Sequence[float], *, start: float = 0.0) -> list[float]:
     return [float(term) for term in potential_differences([as_share(start, "start"), *shares])]
 
 
+def candidate_iou(workspace: Workspace, truth: MaskTruth) -> float:
+    """IoU of the newest candidate with the target; 0 where there is none, or where it lies in another image."""
+    newest = next(reversed(workspace.candidates.values()), None)
+    if newest is None or newest.image != "img_0":
+        return 0.0
+    return mask_iou(newest.detections.masks, truth.target, ignore=truth.ignore)
+
+
 class RSAgentReward:
     """Final + process + format, for environments and for recorded episodes.
 
     The final term is the metric in [0, 1] that VisHarness's task reward is made of: the IoU of the final result, or 1
     for rightly *answering* that nothing is there. A malformed turn costs the format coefficient; a well-formed one
     earns nothing, so that there is nothing to collect by going on. The process term is paid turn by turn with
-    ``progress``, or at the end where ``final`` is given the IoUs; the two come to the same sum, and one of them is to
-    be used.
+    ``progress`` (environments do so, for the newest candidate), or at the end where ``final`` is given the IoUs; the
+    two come to the same sum, and one of them is to be used.
 
     Args:
         final: what a perfect final result is worth.
@@ -80,7 +90,7 @@ class RSAgentReward:
         >>> half = Detections([[0, 0, 4, 2]], Masks.from_boxes([[0, 0, 4, 2]], (8, 8)))
         >>> truth = MaskTruth(Masks.from_boxes([[0, 0, 4, 4]], (8, 8)))
         >>> reward = RSAgentReward(max_turns=5)
-        >>> reward.progress(0.25, 0.5)
+        >>> reward.improvement(0.25, 0.5)
         {'process': 0.125}
         >>> reward.final(Outcome(half, "done", "answer", 3), truth, ious=[0.25, 0.75, 0.5])
         {'final': 0.5, 'process': 0.25}
@@ -105,8 +115,21 @@ class RSAgentReward:
         malformed = turn.cut or isinstance(turn.action, Malformed)
         return {"format": -self.coefficients["format"] if malformed else 0.0}
 
-    def progress(self, before: float, after: float) -> dict[str, float]:
-        """Return what one turn pays for the change of IoU that it made; where nothing is to be found, there is none."""
+    def progress(self, turn: Turn, before: Workspace, after: Workspace, truth: Truth) -> dict[str, float]:
+        """Return what one turn pays for the newest candidate in place of the one before it.
+
+        Args:
+            turn: the turn.
+            before: the workspace before it.
+            after: the workspace after it.
+            truth: what is right; where nothing is to be found, or it is no mask, there is nothing to improve.
+        """
+        if before.candidates is after.candidates or not isinstance(truth, MaskTruth) or truth.is_null:
+            return {"process": 0.0}
+        return self.improvement(candidate_iou(before, truth), candidate_iou(after, truth))
+
+    def improvement(self, before: float, after: float) -> dict[str, float]:
+        """Return what the change from one IoU to another pays."""
         return {"process": self.coefficients["process"] * process_reward([after], start=before)[0]}
 
     def final(self, outcome: Outcome, truth: Truth, *, ious: Sequence[float] | None = None) -> dict[str, float]:

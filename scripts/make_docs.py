@@ -35,6 +35,7 @@ NEEDS = {
     "points": "Every named image must have points.",
     "boxes": "Every named image must have boxes and masks.",
     "unenlarged": "Not for images that were enlarged already.",
+    "candidates": "There must be a candidate.",
 }
 KINDS = {
     "images": "list of image names",
@@ -46,6 +47,10 @@ KINDS = {
     "patch_sizes": "object from image name to whole number",
     "point": "[x, y]",
     "box": "[x1, y1, x2, y2]",
+    "points": "list of [x, y, 1 or 0]",
+    "choices": "list of choices",
+    "candidate": "candidate's name",
+    "candidates": "list of candidates' names",
 }
 LIMITS = (
     ("visenv.protocol.base", "MAX_CHARACTERS", "characters of a turn", "`too_long`"),

@@ -76,7 +76,9 @@ def test_every_task_can_be_solved(env_id, difficulty):
     highest = env.unwrapped.config.reward.bounds[1]
     for index in range(6):
         total = solve(env, index)[1]
-        assert total == pytest.approx(highest), env.unwrapped.episode.sample_id
+        # Where nothing is to be found, there is nothing to improve either.
+        due = 1.0 if "Interactive" in env_id and env.unwrapped.episode.truth.is_null else highest
+        assert total == pytest.approx(due), env.unwrapped.episode.sample_id
 
 
 @pytest.mark.parametrize("env_id", FOUND)

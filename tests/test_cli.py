@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gymnasium as gym
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -42,7 +44,9 @@ def test_describe_is_a_page(cli, name):
     assert page["id"] == name
     assert [tool["name"] for tool in page["tools"]][-1] == "RecallImage"
     assert page["tools"][0]["parameters"]["required"] == ["images", "phrase"]
-    assert page["reward"]["bounds"] == [-3.0, 5.0]
+    env = gym.make(name, experts="oracle").unwrapped
+    assert page["reward"]["name"] == env.config.reward.name
+    assert page["reward"]["bounds"] == [bound if np.isfinite(bound) else None for bound in env.config.reward.bounds]
     for metric in page["metrics"]:
         assert metric["name"] in shown.stdout
     assert "Version History" in shown.stdout

@@ -64,7 +64,9 @@ def test_an_episode_by_hand():
 
 def test_turn_by_turn_comes_to_the_same_as_at_the_end():
     reward, ious = RSAgentReward(), [0.25, 0.75, 0.5]
-    paid = sum(reward.progress(before, after)["process"] for before, after in zip([0, *ious[:-1]], ious, strict=True))
+    paid = sum(
+        reward.improvement(before, after)["process"] for before, after in zip([0, *ious[:-1]], ious, strict=True)
+    )
     assert paid == pytest.approx(reward.final(outcome(HALF), TARGET, ious=ious)["process"])
 
 
@@ -103,7 +105,7 @@ def test_it_is_paid_in_an_environment():
     env.step({"name": "MergeBoxMask", "arguments": {"images": ["img_0"]}})
     _, _, terminated, _, info = env.step({"name": "Answer", "arguments": {"text": "done"}})
     assert terminated
-    assert info["reward_terms"] == {"format": 0.0, "final": 1.0}
+    assert info["reward_terms"] == {"format": 0.0, "process": 0.0, "final": 1.0}
 
 
 def test_how_it_is_gamed_a_candidate_that_is_never_submitted_keeps_the_process_term():

@@ -113,8 +113,9 @@ def discrete_action(
 
     The image slot counts modulo the images that exist. A tool that takes several images gets the slot's image and
     those made together with it (a slot of one patch means all patches of that split), as far as they have what the
-    tool needs; merging takes every image with results. The slot also chooses among candidates, the newest first; a
-    signed point lies in the cell, and beside what is meant where the mode is odd.
+    tool needs; merging takes every image with results. The slot also chooses among candidates, the newest first. A
+    signed point lies in the cell, on what is meant (mode 0) or beside it (1); or (2) it is the first of the points that
+    were found on the image which lies outside of the newest candidate.
 
     Args:
         action: (6,) tool, image slot, phrase, mode, patch size, point cell.
@@ -154,7 +155,7 @@ def discrete_action(
             chosen = names[slot % len(names)]
             arguments[arg.name] = chosen if arg.kind == "candidate" else list(dict.fromkeys([chosen, names[0]]))
         elif arg.kind == "points":
-            arguments[arg.name] = [[*_cell(cell, image, False), 1 - mode % 2]]
+            arguments[arg.name] = _clicked(mode, cell, image, workspace)
         elif arg.kind == "patch_sizes":
             arguments[arg.name] = {image.name: max(1, max(image.size) // PATCH_PARTS[patch % len(PATCH_PARTS)])}
         elif arg.kind == "integer":
@@ -162,6 +163,18 @@ def discrete_action(
         else:
             arguments[arg.name] = _cell(cell, image, arg.kind == "box")
     return ToolCall(spec.name, arguments)
+
+
+def _clicked(mode: int, cell: int, image: NamedImage, workspace: Workspace) -> list[list[float]]:
+    if mode % 3 == 2 and image.name in workspace.points:
+        points = workspace.points[image.name].points
+        newest = next(reversed(workspace.candidates.values()), None)
+        if newest is not None and newest.image == image.root.name and newest.detections.masks is not None:
+            in_root = points @ image.to_root[:2, :2].T + image.to_root[:2, 2]
+            points = points[~newest.detections.masks.covers(in_root)]
+        if len(points):
+            return [[*points[0].tolist(), 1]]
+    return [[*_cell(cell, image, False), int(mode % 3 != 1)]]
 
 
 def _cell(cell: int, image: NamedImage, box: bool) -> list[float]:

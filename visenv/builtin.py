@@ -14,6 +14,7 @@ ENVIRONMENTS = {
     "VisHarness/DenseDet-v0": "visenv.envs.densedet:DenseDetEnv",
     "VisHarness/RefCount-v0": "visenv.envs.refcount:RefCountEnv",
     "VisHarness/Mixed-v0": "visenv.envs.mixed:MixedEnv",
+    "VisHarness/InteractiveSeg-v0": "visenv.envs.interactive:InteractiveSegEnv",
     "VisHarness/MATSearch-v0": "visenv.envs.matsearch:MatSearchEnv",
 }
 """Environment id to entry point."""
@@ -101,6 +102,9 @@ def register_all() -> None:
         expert_sources.register(scheme, "visenv.serve.client:connect", summary="served experts")
 
     rewards.register("visharness", "visenv.rewards.visharness:VisHarnessReward", summary="8 IoU - 3, and its like")
+    rewards.register(
+        "rsagent", "visenv.rewards.rsagent:RSAgentReward", summary="final IoU, its improvement by turns, format"
+    )
 
     for reward, entry_point, summary in (
         ("searching", "SearchReward", "token F1 of the answer, and clean turns as far as it is right"),
@@ -113,6 +117,10 @@ def register_all() -> None:
     toolsets.register("full", "visenv.tools.toolsets:FULL", summary="those six and RecallImage")
     toolsets.register("basic", "visenv.tools.toolsets:BASIC", summary="phrases, points, merging and RecallImage")
     toolsets.register("matsearch", "visenv.tools.search:MATSEARCH", summary="Search, phrases and RecallImage")
+
+    toolsets.register(
+        "interactive", "visenv.tools.toolsets:INTERACTIVE", summary="zoom, prompt, refine and submit candidates"
+    )
 
     policies.register("random", "visenv.policies.random:RandomPolicy", summary="samples the action space")
     policies.register(

@@ -460,6 +460,27 @@ class Masks:
                 common[i, j] = np.count_nonzero(self.window(i, *window) & other.window(j, *window))
         return common
 
+    def covers(self, points: ArrayLike) -> BoolArray:
+        """Which of some points lie on any of the masks.
+
+        Args:
+            points: (K, 2) xy pixels.
+
+        Returns:
+            (K,) bool; False for points outside of the frame.
+
+        Example:
+            >>> Masks.from_boxes([[2, 1, 4, 3]], (5, 6)).covers([[2.5, 1.5], [4, 1], [-1, 0]]).tolist()
+            [True, False, False]
+        """
+        places = np.floor(np.asarray(points, dtype=np.float64).reshape(-1, 2)).astype(np.int64)
+        covered = np.zeros(len(places), dtype=bool)
+        for crop, (x0, y0) in zip(self.crops, self.offsets.tolist(), strict=True):
+            x, y = places[:, 0] - x0, places[:, 1] - y0
+            within = (x >= 0) & (y >= 0) & (x < crop.shape[1]) & (y < crop.shape[0])
+            covered[within] |= np.asarray(crop)[y[within], x[within]]
+        return covered
+
     def window(self, index: int, x0: int, y0: int, x1: int, y1: int) -> BoolArray:
         """The pixels of one mask in a window that lies inside its box: a read-only view, (y1 - y0, x1 - x0) bool."""
         x, y = self.offsets[index]

@@ -155,7 +155,7 @@ def discrete_space(specs: Sequence[ToolSpec]) -> spaces.MultiDiscrete:
     arguments = [argument for spec in specs for argument in spec.arguments]
     kinds = {argument.kind for argument in arguments}
     choices = [len(argument.choices) for argument in arguments if argument.kind in ("choice", "choices")]
-    modes = max([*choices, 2 if "points" in kinds else 1])
+    modes = max([*choices, 3 if "points" in kinds else 1])
     patches = len(PATCH_PARTS) if "patch_sizes" in kinds else 1
     cells = CELLS**2 if kinds & {"point", "points", "box"} else 1
     return spaces.MultiDiscrete([len(specs) + 1, SLOTS, PHRASES, modes, patches, cells])

@@ -52,13 +52,14 @@ def list_everything(json: bool = JSON) -> None:
 
 def describe(
     env_id: str = typer.Argument(..., metavar="ID", help="An environment, such as VisHarness/ReasonSeg-v0."),
-    toolset: str = typer.Option("visharness", help="The tools to describe."),
-    reward: str = typer.Option("visharness", help="The reward to describe."),
+    toolset: str | None = typer.Option(None, help="The tools to describe, if not the environment's own."),
+    reward: str | None = typer.Option(None, help="The reward to describe, if not the environment's own."),
     action_mode: str = typer.Option("structured", help="structured, text or discrete."),
     json: bool = JSON,
 ) -> None:
     """Describe an environment: task, tools with their arguments, spaces, reward, metrics."""
-    env = make_env(env_id, toolset=toolset, reward=reward, action_mode=action_mode, experts="oracle")
+    chosen = {name: value for name, value in (("toolset", toolset), ("reward", reward)) if value is not None}
+    env = make_env(env_id, action_mode=action_mode, experts="oracle", **chosen)
     page = _page(known_id(env_id), env, reward)
     if json:
         print_json(page)
@@ -79,11 +80,11 @@ def describe(
         figures.add_row(metric["name"], f"{low:g} to {high:g}", better, escape(metric["summary"]))
     console.print(figures)
     low, high = page["reward"]["bounds"]
-    words = escape(f"{reward}: {page['reward']['summary']}")
+    words = escape(f"{page['reward']['name']}: {page['reward']['summary']}")
     console.print(f"Reward {words} An episode pays {low:g} to {high:g}.", highlight=False)
 
 
-def _page(name: str, env: VisionToolEnv, reward: str) -> dict[str, Any]:
+def _page(name: str, env: VisionToolEnv, reward: str | None) -> dict[str, Any]:
     metrics = [Entry(entry, entry).load()() for entry in env.metric_names]
     return {
         "id": name,
@@ -95,7 +96,7 @@ def _page(name: str, env: VisionToolEnv, reward: str) -> dict[str, Any]:
         "action_space": str(env.action_space),
         "observation_space": {key: str(space) for key, space in cast("spaces.Dict", env.observation_space).items()},
         "reward": {
-            "name": reward,
+            "name": reward or getattr(env.config.reward, "name", type(env.config.reward).__name__),
             "summary": summary(type(env.config.reward)),
             "bounds": list(env.config.reward.bounds),
         },

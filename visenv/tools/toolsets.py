@@ -7,6 +7,15 @@ from collections.abc import Iterable, Mapping
 from visenv.errors import DuplicateName, InvalidData
 from visenv.registration import toolsets
 from visenv.tools.base import Tool
+from visenv.tools.interactive import (
+    CompareCandidates,
+    RefineCandidate,
+    SegmentBox,
+    SegmentPoints,
+    ShowCandidate,
+    SubmitCandidate,
+    ZoomRegion,
+)
 from visenv.tools.recall import RecallImage
 from visenv.tools.visharness import (
     MergeBoxMask,
@@ -20,6 +29,16 @@ from visenv.types import ToolSpec
 
 VISHARNESS = (PhraseToBoxMask, PhraseToPoint, PointToBoxMask, SplitImageIntoPatches, SuperResolution, MergeBoxMask)
 FULL = (*VISHARNESS, RecallImage)
+INTERACTIVE = (
+    PhraseToPoint,
+    ZoomRegion,
+    SegmentPoints,
+    SegmentBox,
+    RefineCandidate,
+    ShowCandidate,
+    CompareCandidates,
+    SubmitCandidate,
+)
 BASIC = (PhraseToBoxMask, PhraseToPoint, PointToBoxMask, MergeBoxMask, RecallImage)
 
 
