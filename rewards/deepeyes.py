@@ -97,10 +97,10 @@ def zoom_box(bbox_2d: ArrayLike, size: tuple[int, int]) -> FloatArray | Malforme
     if not (width > 0 and height > 0):
         raise InvalidData(f"Expected argument `size` to be (width, height), but got {size!r:.80}.")
     try:
-        box = np.asarray(bbox_2d, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError):
+        box = np.asarray(bbox_2d)
+    except ValueError:
         box = np.zeros(0)
-    if box.shape != (4,) or not np.isfinite(box).all():
+    if box.shape != (4,) or box.dtype.kind not in "iuf" or not np.isfinite(box).all():
         return Malformed("bad_box", "Expected bbox_2d to be four numbers: left, top, right, bottom.")
     clamped = np.array([max(0.0, box[0]), max(0.0, box[1]), min(width, box[2]), min(height, box[3])])
     sides = clamped[2:] - clamped[:2]

@@ -10,8 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import ClassVar
 
+from visenv.masks import Masks
 from visenv.rewards.answer_text import as_share
+from visenv.rewards.functional.regions import mask_iou
+from visenv.types import MaskTruth, Outcome, Truth, Turn
+from visenv.workspace import Workspace
 
 BOUNDS = (0.0, 1.0)
 """The least and the greatest sum of the terms."""
@@ -58,3 +63,66 @@ def score(ious: Sequence[float], *, stopped: bool) -> dict[str, float]:
         bonus = BONUS * sum(max(0.0, after - before) for before, after in pairwise(values))
         quality = min(1.0, max(0.0, base - penalty + bonus))
     return {"format": FORMAT_WEIGHT * form, "quality": QUALITY_WEIGHT * quality}
+
+
+class MedSAMAgentReward:
+    """The same for environments whose tools make candidates, paid as they are made.
+
+    Each turn that makes a candidate pays by how much it changes the quality of the episode so far, so that the sum of
+    an episode is what ``score`` says of it: ``quality``, with ``interaction`` and ``stop``, 0.1 each, for its form. As
+    in the formula, it is the last mask that counts, submitted or not.
+
+    Attributes:
+        bounds: the least and the greatest sum of an episode.
+
+    Source:
+        MedSAM-Agent, arXiv 2602.03320.
+
+    Example:
+        >>> MedSAMAgentReward().final(Outcome(None, "done", "answer", 3), MaskTruth(None))
+        {'stop': 0.1}
+    """
+
+    name: ClassVar[str] = "medsam_agent"
+    bounds = BOUNDS
+
+    def turn(self, turn: Turn) -> dict[str, float]:
+        """Return what one turn pays by itself: nothing."""
+        return {}
+
+    def progress(self, turn: Turn, before: Workspace, after: Workspace, truth: Truth) -> dict[str, float]:
+        """Return what one turn pays for the candidates that it made.
+
+        Args:
+            turn: the turn.
+            before: the workspace before it.
+            after: the workspace after it.
+            truth: what is right; nothing is paid where it is no mask.
+        """
+        if before.candidates is after.candidates or not isinstance(truth, MaskTruth):
+            return {"interaction": 0.0, "quality": 0.0}
+        old, new = (candidate_ious(workspace, truth) for workspace in (before, after))
+        return {
+            "interaction": FORMAT_WEIGHT / 2 * (bool(new) - bool(old)),
+            "quality": score(new, stopped=False)["quality"] - score(old, stopped=False)["quality"],
+        }
+
+    def final(self, outcome: Outcome, truth: Truth) -> dict[str, float]:
+        """Return what the end of an episode pays: for a stop of the agent's own."""
+        return {"stop": FORMAT_WEIGHT / 2 if outcome.termination == "answer" else 0.0}
+
+    def __repr__(self) -> str:
+        return "MedSAMAgentReward()"
+
+
+def candidate_ious(workspace: Workspace, truth: MaskTruth) -> list[float]:
+    """IoU of each candidate with the target, in the order they were made; 0 for one of another image than the first."""
+    ious = []
+    for candidate in workspace.candidates.values():
+        masks = candidate.detections.masks
+        if candidate.image != workspace.root.name or masks is None:
+            ious.append(0.0)
+            continue
+        target = Masks.empty(masks.shape) if truth.target is None else truth.target
+        ious.append(mask_iou(masks, target, truth.ignore))
+    return ious

@@ -5,10 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from visenv.episode import ProcessReward
 from visenv.errors import InvalidData
+from visenv.masks import Masks
 from visenv.rewards.functional import mask_iou
-from visenv.rewards.medsam_agent import BOUNDS, score
+from visenv.rewards.medsam_agent import BOUNDS, MedSAMAgentReward, candidate_ious, score
 from visenv.rewards.rsagent import process_reward
+from visenv.types import AnswerTruth, Detections, MaskTruth, Outcome, ToolCall, Turn
+from visenv.workspace import Candidate, Effect, Workspace
 
 
 @pytest.mark.parametrize(
@@ -44,6 +48,50 @@ def test_bounds(ious, stopped):
 def test_an_iou_is_a_share():
     with pytest.raises(InvalidData, match="ious"):
         score([1.5], stopped=True)
+
+
+TURN = Turn(1, ToolCall("SegmentPoints"), "")
+TRUTH = MaskTruth(Masks.from_boxes([[0, 0, 10, 10]], (20, 20)))
+
+
+def candidate(name, width, image="img_0"):
+    box = [[0, 0, width, 10]]
+    return Candidate(name, image, Detections(box, Masks.from_boxes(box, (20, 20))))
+
+
+def workspaces(*candidates):
+    """Before the first turn, and after each, which makes a candidate."""
+    found = [Workspace([np.zeros((20, 20, 3), np.uint8)] * 2)]
+    for each in candidates:
+        found.append(found[-1].after(Effect("made", candidates=(each,))))
+    return found
+
+
+@given(st.lists(st.integers(1, 20), max_size=5), st.booleans())
+def test_turn_by_turn_it_comes_to_the_same(widths, stopped):
+    reward = MedSAMAgentReward()
+    assert isinstance(reward, ProcessReward)
+    seen = workspaces(*(candidate(f"c{index}", width) for index, width in enumerate(widths)))
+    paid = reward.final(Outcome(None, None, "answer" if stopped else "max_turns", 5), TRUTH)["stop"]
+    for before, after in zip(seen, seen[1:], strict=False):
+        paid += sum(reward.progress(TURN, before, after, TRUTH).values())
+    ious = [min(width, 10) / max(width, 10) for width in widths]
+    assert candidate_ious(seen[-1], TRUTH) == pytest.approx(ious)
+    assert paid == pytest.approx(sum(score(ious, stopped=stopped).values()))
+
+
+def test_what_makes_no_candidate_or_has_no_mask_for_its_truth_pays_nothing():
+    first, second = workspaces(candidate("c1", 10))
+    nothing = {"interaction": 0.0, "quality": 0.0}
+    assert MedSAMAgentReward().turn(TURN) == {}
+    assert MedSAMAgentReward().progress(TURN, second, second, TRUTH) == nothing
+    assert MedSAMAgentReward().progress(TURN, first, second, AnswerTruth(("red",))) == nothing
+
+
+def test_candidates_of_other_images_and_where_nothing_is_there():
+    last = workspaces(candidate("c1", 10, "img_1"), candidate("c2", 5))[-1]
+    assert candidate_ious(last, TRUTH) == [0.0, 0.5]
+    assert candidate_ious(last, MaskTruth(None)) == [0.0, 0.0]
 
 
 def test_how_it_is_gamed_spoiling_a_mask_and_mending_it_pays():
