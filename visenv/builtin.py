@@ -105,6 +105,11 @@ def register_all() -> None:
     rewards.register(
         "rsagent", "visenv.rewards.rsagent:RSAgentReward", summary="final IoU, its improvement by turns, format"
     )
+    rewards.register(
+        "medsam_agent",
+        "visenv.rewards.medsam_agent:MedSAMAgentReward",
+        summary="format, and IoU with Dice less what was lost or spent",
+    )
 
     for reward, entry_point, summary in (
         ("searching", "SearchReward", "token F1 of the answer, and clean turns as far as it is right"),
