@@ -17,6 +17,7 @@ import httpx
 import numpy as np
 import pytest
 import uvicorn
+from openenv.cli._validation import validate_running_environment
 from openenv.core import GenericEnvClient
 from openenv.validation.parsers.openenv_yaml import OpenEnvYamlParser
 from stubs import BrightExpert, BrokenExpert, SquareDataset
@@ -252,6 +253,28 @@ def test_sessions_are_bounded_and_one_that_goes_away_makes_room():
 
     with serving(sessions=2) as address:
         assert asyncio.run(play(address)).observation.info["turn"] == 1
+
+
+def test_a_session_that_says_nothing_is_given_to_others():
+    async def play(address):
+        async with VisionClient(base_url=address) as silent:
+            await silent.reset(index=0)
+            await asyncio.sleep(6)
+            async with VisionClient(base_url=address) as other:
+                await other.reset(index=1)
+            with pytest.raises(RuntimeError, match="session was closed"):
+                await silent.step(FIND)
+
+    # OpenEnv looks every five seconds.
+    with serving(sessions=1, idle=0.5) as address:
+        asyncio.run(play(address))
+
+
+def test_the_server_passes_openenvs_own_validation_and_leaves_no_thread_behind():
+    with serving() as address:
+        report = validate_running_environment(address)
+    assert (report["passed"], report["summary"]["failed_criteria"]) == (True, [])
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("visenv")]
 
 
 def test_the_server_says_what_was_wrong_with_a_request():

@@ -34,9 +34,6 @@ class Backend(AsyncShared):
         keywords: of the environment.
         image_format: of pictures that are sent.
 
-    Attributes:
-        open: how many environments are in use.
-
     Raises:
         VisenvError: as ``gym.make``.
     """
@@ -47,7 +44,6 @@ class Backend(AsyncShared):
         # A client cannot take back a picture that it was sent: nothing is archived.
         super().__init__(env_id, {"memory": "keep_all", "obs": "features", **keywords, "action_mode": "text"})
         self.image_format = image_format
-        self.open = 0
 
 
 class VisionEnvironment(Environment[VisionAction, VisionObservation, VisionState]):
@@ -65,7 +61,6 @@ class VisionEnvironment(Environment[VisionAction, VisionObservation, VisionState
         self._env: VisionToolEnv | None = backend.make()
         self._episode_id: str | None = None
         self._began = False
-        backend.open += 1
 
     @classmethod
     def factory(cls, env_id: str, **keywords: Any) -> Callable[[], VisionEnvironment]:
@@ -166,7 +161,6 @@ class VisionEnvironment(Environment[VisionAction, VisionObservation, VisionState
 
     def close(self) -> None:
         """Give the session up; what it shares with others stays."""
-        self._backend.open -= self._env is not None
         self._env = None
 
     # --- OpenEnv's task API -------------------------------------------------------------------------------------------
