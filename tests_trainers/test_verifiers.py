@@ -4,6 +4,7 @@ import asyncio
 import base64
 import doctest
 import json
+import operator
 import os
 import random
 import re
@@ -14,11 +15,13 @@ import time
 from pathlib import Path
 
 import pytest
+import verifiers.v1 as vf
 from chat_server import query, serving, solving
-from stubs import BrokenExpert
+from stubs import BrightExpert, BrokenExpert
 from verifiers.v1.cli.eval.runner import run_eval
 from verifiers.v1.clients import ModelContext
 from verifiers.v1.configs.cli.eval import EvalConfig
+from verifiers.v1.serve import EnvClient, EnvServer
 from verifiers.v1.utils.loaders import load_environment, load_taskset
 
 import visenv.adapters.verifiers as adapter
@@ -162,11 +165,37 @@ def test_an_evaluation_comes_to_what_the_same_turns_come_to_here(tmp_path, choos
 
 def test_the_runs_record_can_be_read_again(tmp_path):
     with serving(otherwise=completing(solve)) as server:
-        evaluated(server, tmp_path, limit=2)
+        episodes = evaluated(server, tmp_path, limit=2)
     (record,) = tmp_path.glob("*/traces.jsonl")
-    rows = [json.loads(line) for line in record.read_text().splitlines()]
-    assert len(rows) == 2
-    assert "5.0" in record.read_text()
+    read = [vf.WireEpisode.model_validate_json(line).traces[0] for line in record.read_text().splitlines()]
+    traces = [episode.traces[0] for episode in episodes]
+    key = operator.attrgetter("id")
+    for one, other in zip(sorted(read, key=key), sorted(traces, key=key), strict=True):
+        assert (one.reward, one.metrics, one.info) == (other.reward, other.metrics, other.info)
+        assert one.task.key == f"{ENV_ID}/{one.info['visenv']['sample_id']}"
+        assert one.task.data.description == played_here(other.task.data.index, solve)[0].episode.query
+
+
+def test_an_environment_server_plays_the_tasks_that_it_is_sent():
+    async def play(server):
+        settings = config(server, "unused")
+        served = EnvServer(settings.env, address="tcp://127.0.0.1:0")
+        running = asyncio.create_task(served.run())
+        client = EnvClient(served.address)
+        try:
+            tasks = list(load_taskset(settings.env.taskset).take(3))
+            sent = [task.data.model_dump(mode="json") for task in tasks]
+            return await asyncio.gather(
+                *(client.run(settings.client, settings.model, settings.sampling, data) for data in sent)
+            )
+        finally:
+            await client.close()
+            running.cancel()
+            await running
+
+    with serving(otherwise=completing(stumble)) as server:
+        episodes = asyncio.run(asyncio.wait_for(play(server), 120))
+    check(episodes, stumble)
 
 
 def test_turns_in_text_are_read_in_their_dialect(tmp_path):
@@ -260,6 +289,30 @@ def test_an_expert_that_fails_is_nobodys_reward(tmp_path, monkeypatch):
     assert not trace.ok
     assert trace.rewards == {}
     assert trace.stop_condition == "env_error"
+
+
+class TiredExpert(BrightExpert):
+    """Fails the first two times that it is asked, which is as often as a pool asks."""
+
+    def run(self, requests):
+        if len(self.batches) < 2:
+            self.batches.append(0)
+            raise RuntimeError("not yet")
+        return super().run(requests)
+
+
+def tired_experts():
+    return [TiredExpert()]
+
+
+def test_an_episode_that_does_not_count_is_tried_again_if_verifiers_is_told_to(tmp_path):
+    registration.experts.register("test-tired", f"{__name__}:tired_experts")
+    with serving(otherwise=completing(solve)) as server:
+        keywords, env = {"experts": "test-tired"}, {"retries": {"max_retries": 1}}
+        (episode,) = evaluated(server, tmp_path, limit=1, keywords=keywords, env=env)
+    assert episode.ok
+    assert {error.type for error in episode.errors} == {"EnvError"}
+    assert episode.traces[0].info["visenv"]["termination"] == "answer"
 
 
 def test_an_endpoint_that_fails_is_an_error_of_its_rollout_alone(tmp_path):
