@@ -10,8 +10,11 @@ import datasets
 import gymnasium as gym
 import numpy as np
 import pytest
+from pyarrow import parquet
 from typer.testing import CliRunner
 
+from visenv.adapters.trl import environment_class, to_hf_dataset
+from visenv.adapters.verl.data import to_parquet
 from visenv.cli import app
 from visenv.errors import DatasetError, InvalidData, UnknownName
 from visenv.evaluation import EvalConfig, evaluate
@@ -249,6 +252,27 @@ def test_the_prompts_of_grpo_and_verl_are_what_an_episode_begins_with(run, tmp_p
     found = {"final_masks": [truth["data"]], "final_bboxes": [[0, 0, 1, 1]], "count": 1}
     extra = {"turn_records": [], "final_results": found, "trajectory_finished": True, "trajectory_invalid": False}
     assert compute_score("visharness", "", grpo["ground_truth"], extra)["iou"] == 1.0
+
+
+def test_the_rows_of_verl_are_those_of_its_adapter(run, tmp_path):
+    to_parquet(ENV_ID, tmp_path / "direct.parquet", size=3, **KEYWORDS)
+    made = export_run(run[0], tmp_path / "set", to="verl")
+    theirs = parquet.read_table(tmp_path / "direct.parquet").to_pylist()
+    ours = parquet.read_table(tmp_path / "set" / next(iter(made["files"]))).to_pylist()
+    for one, other in zip(ours, theirs, strict=True):
+        one["images"] = [{"bytes": image["bytes"]} for image in one["images"]]
+        assert one["extra_info"].pop("tries") > 0
+        assert one["extra_info"].pop("success") > 0
+        assert one == other
+
+
+def test_the_rows_of_trl_begin_the_episodes_of_its_adapter(run, tmp_path):
+    rows = rows_of(export_run(run[0], tmp_path / "set", to="trl"))
+    assert [row["prompt"] for row in rows] == to_hf_dataset(ENV_ID, size=3, **KEYWORDS)["prompt"][:]
+    env = environment_class(ENV_ID, **KEYWORDS)()
+    for row in rows:
+        env.reset(**row)
+        assert env._env.episode.sample_id == row["sample_id"]
 
 
 @pytest.mark.parametrize(("env_id", "env"), [("RefCount-v0", {}), ("Mixed-v0", {"tasks": ["refseg", "refcount"]})])

@@ -3,11 +3,8 @@
 import pytest
 
 from visenv.errors import InvalidData
-from visenv.export.examples import ground_truth
 from visenv.export.judging import judge
 from visenv.masks import Masks
-from visenv.rewards.visharness import compute_score
-from visenv.types import BoxesTruth, MaskTruth, PointsTruth
 
 
 def rle(x0, x1):
@@ -78,18 +75,3 @@ def test_what_a_record_does_not_hold_is_judged_by_its_reward():
     assert judge(restored).why == "not_scored"
     assert judge(restored, min_reward=1.0).good
     assert judge(restored, min_reward=2.0).why == "low_reward"
-
-
-def scored(truth, count, masks):
-    results = {"final_masks": masks, "final_bboxes": [[0, 0, 1, 1]] * count, "count": count} if count else None
-    extra = {"turn_records": [], "final_results": results, "trajectory_finished": True, "trajectory_invalid": False}
-    return compute_score("x", "", ground_truth(truth), extra)
-
-
-def test_the_ground_truth_is_what_the_published_reward_takes():
-    whole, half = Masks.from_coco_rles(rle(0, 10)), Masks.from_coco_rles(rle(5, 10))
-    assert scored(MaskTruth(whole), 1, rle(0, 8))["iou"] == pytest.approx(0.8)
-    assert scored(MaskTruth(whole, half), 1, rle(0, 4))["iou"] == pytest.approx(0.8)
-    assert scored(MaskTruth(None), 0, None)["score"] == 5.0
-    assert scored(PointsTruth([[1.5, 2.0], [3, 4]]), 2, rle(0, 1) * 2)["gt_count"] == 2
-    assert ground_truth(BoxesTruth([[0, 0, 2, 2]]))["data"] == {"boxes": [[0, 0, 2, 2]], "labels": None}

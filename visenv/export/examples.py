@@ -8,12 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-import numpy as np
-
+from visenv.adapters.verl.data import ground_truth
 from visenv.errors import InvalidData
 from visenv.export.replaying import Snapshot
 from visenv.protocol.messages import check_messages
-from visenv.types import BoxesTruth, MaskTruth, Pixels, PointsTruth, Truth
+from visenv.types import Pixels, Truth
 
 Keep: TypeAlias = "Callable[[Pixels], str]"
 """Stores a picture, and returns its digest."""
@@ -68,30 +67,6 @@ def prompt_example(
     """
     stored, images = _stored(messages, keep)
     return Example(stored, images, None, facts, json.dumps(ground_truth(truth)))
-
-
-def ground_truth(truth: Truth) -> dict[str, Any]:
-    """A truth as VisHarness's reward takes it; of boxes and answers, which it does not know, in the same manner.
-
-    Args:
-        truth: of a sample.
-
-    Example:
-        >>> ground_truth(PointsTruth([[3, 4]]))
-        {'type': 'point', 'data': [[3.0, 4.0]]}
-    """
-    if isinstance(truth, MaskTruth):
-        target = None if truth.is_null or truth.target is None else truth.target.union().to_coco_rles()[0]
-        if truth.ignore is None or target is None:
-            return {"type": "gres_rle_mask", "data": target}
-        ignore = truth.ignore.union().to_coco_rles()[0]
-        return {"type": "reasonseg_rle_mask", "data": {"target_rle": target, "ignore_rle": ignore}}
-    if isinstance(truth, PointsTruth):
-        return {"type": "point", "data": np.asarray(truth.points, np.float64).tolist()}
-    if isinstance(truth, BoxesTruth):
-        labels = None if truth.labels is None else list(truth.labels)
-        return {"type": "boxes", "data": {"boxes": np.asarray(truth.boxes, np.float64).tolist(), "labels": labels}}
-    return {"type": "answer", "data": list(truth.answers)}
 
 
 def check_places(messages: Sequence[Mapping[str, Any]], images: Sequence[str]) -> None:
