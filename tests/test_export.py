@@ -440,6 +440,7 @@ def test_a_run_that_was_killed(run, tmp_path):
         ("trajectories.jsonl", "", "an episode that has ended"),
         ("summary.json", "{", "settings of a run"),
         ("summary.json", '{"settings": {"env_id": "os:Env-v0"}}', "only if you name it"),
+        ("summary.json", '{"settings": {"env_id": "Nothing-v0"}}', "is registered"),
     ],
 )
 def test_broken_runs(run, tmp_path, name, content, message):
@@ -449,6 +450,39 @@ def test_broken_runs(run, tmp_path, name, content, message):
     with pytest.raises(InvalidData, match=message):
         export_run(folder, tmp_path / "set")
     assert not (tmp_path / "set").exists()
+
+
+def test_a_run_around_a_loop_of_ones_own_says_how_it_was_played(tmp_path):
+    env = gym.make(ENV_ID, obs="features", action_mode="text", max_turns=3, memory="keep_all", **KEYWORDS)
+    recorder = RecordTrajectories(env, tmp_path / "run", {"note": "mine"}, pictures=False, page=None)
+    recorder.reset(options={"index": 0})
+    for text in (FIND, MERGE, DONE):
+        recorder.step(text)
+    recorder.close()
+    made = export_run(tmp_path / "run", tmp_path / "set")
+    assert made["run"]["env"] == {**KEYWORDS, "max_turns": 3, "memory": "keep_all"}
+    assert [len(row["images"]) for row in rows_of(made)] == [1, 2, 2]
+
+
+def test_experts_elsewhere_are_asked_only_by_name(run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run[0], folder)
+    summary = (folder / "summary.json").read_text().replace('"experts": "oracle"', '"experts": "http://10.0.0.1:8000"')
+    (folder / "summary.json").write_text(summary)
+    with pytest.raises(InvalidData, match="only if you name them"):
+        export_run(folder, tmp_path / "set")
+    assert export_run(folder, tmp_path / "set", env={"experts": "oracle"})["rows"] == 12
+
+
+def test_an_episode_that_is_there_twice(run, tmp_path):
+    folder = changed(run, tmp_path, lambda record: record.update(episode=0))
+    with pytest.raises(InvalidData, match="number 0 is there 2 times"):
+        export_run(folder, tmp_path / "set")
+
+
+def test_what_is_loaded_is_what_is_there_now(run, tmp_path):
+    for filters, rows in ((Filters(), 12), (Filters(per_sample=1), 9)):
+        assert len(rows_of(export_run(run[0], tmp_path / "set", filters=filters, overwrite=True))) == rows
 
 
 def test_records_are_checked_before_they_are_believed(run, tmp_path):

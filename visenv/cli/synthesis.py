@@ -156,6 +156,7 @@ def synth(
                     to=to,
                     filters=filters,
                     env_id=config.env_id,
+                    env={} if experts is None else {"experts": experts},
                     files=files,
                     overwrite=overwrite,
                     progress=shown(bar, f"{folder} · {to}"),

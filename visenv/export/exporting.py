@@ -16,7 +16,7 @@ from visenv.env import VisionToolEnv
 from visenv.errors import InvalidData
 from visenv.export.examples import Example, prompt_example, turn_example
 from visenv.export.formats import FORMS, Form, checked_row, get_form
-from visenv.export.replaying import ReplayError, Snapshot, replay
+from visenv.export.replaying import ReplayError, Snapshot, begin, replay
 from visenv.export.runs import RecordedRun
 from visenv.export.selecting import Filters, Selection, Try, select
 from visenv.export.writing import SHARD_ROWS, SetWriter, check_free
@@ -258,7 +258,7 @@ class _Maker:
                 why = "always_right" if success else "always_wrong"
                 self._account.drop_sample(sample_id, why, f"{success:.0%} of {tries} tries")
                 continue
-            env.begin(env.dataset.find(sample_id))
+            begin(env, sample_id, selection.samples[sample_id][0].query)
             tokens, budget = env.episode.memory.tokens, self._filters.patch_budget
             if budget is not None and tokens > budget:
                 self._account.drop_sample(sample_id, "patch_budget", f"{tokens} visual tokens are more than {budget}")

@@ -71,6 +71,32 @@ def replay(
     yield from player.play()
 
 
+def begin(env: VisionToolEnv, sample_id: str, query: str) -> None:
+    """Begin an episode about a sample of a run.
+
+    Args:
+        env: of the run's settings.
+        sample_id: of the sample.
+        query: that it had then.
+
+    Raises:
+        ReplayError: if it is another one now.
+        DatasetError: if there is no such sample.
+    """
+    try:
+        sample = env.dataset.find(sample_id)
+    except DatasetError:
+        raise
+    except (LookupError, ValueError) as error:
+        raise DatasetError(f"There is no sample {sample_id!r} in {env.dataset.name!r}: {error}.") from error
+    if sample.query != query:
+        raise ReplayError(
+            f"Expected the query {query!r:.{MOST_SHOWN}} for {sample_id}, but the data set asks "
+            f"{sample.query!r:.{MOST_SHOWN}}. {_ADVICE}"
+        )
+    env.begin(sample)
+
+
 class _Player:
     def __init__(self, env: VisionToolEnv, record: Mapping[str, Any], recorded_dialect: str, native: bool) -> None:
         self._env, self._record, self._native = env, record, native
@@ -115,19 +141,7 @@ class _Player:
         return messages
 
     def _begin(self) -> None:
-        name, query = self._record["sample_id"], self._record["query"]
-        try:
-            sample = self._env.dataset.find(name)
-        except (LookupError, ValueError) as error:
-            if isinstance(error, DatasetError):
-                raise
-            raise DatasetError(f"There is no sample {name!r} in {self._env.dataset.name!r}: {error}.") from error
-        self._env.begin(sample)
-        if sample.query != query:
-            raise ReplayError(
-                f"Expected the query {query!r:.{MOST_SHOWN}} for {self._where}, but the data set asks "
-                f"{sample.query!r:.{MOST_SHOWN}}: {_ADVICE}"
-            )
+        begin(self._env, self._record["sample_id"], self._record["query"])
 
     def _action(self, number: int, turn: Mapping[str, Any]) -> Any:
         """What ``env.step`` takes to do what was done."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -14,24 +16,12 @@ from visenv.env import VisionToolEnv
 from visenv.errors import InvalidData
 from visenv.evaluation import EvalConfig, Run
 from visenv.policies.chat import CHAT
+from visenv.registration import Entry
 from visenv.wrappers.recording import SUMMARY, TRAJECTORIES
 from visenv.wrappers.text import vision_env
 
-KEYWORDS = (
-    "dataset",
-    "split",
-    "difficulty",
-    "tasks",
-    "experts",
-    "toolset",
-    "reward",
-    "max_turns",
-    "token_budget",
-    "memory",
-    "dialect",
-    "vlm",
-)
-"""Keywords of an environment that decide what an episode comes to."""
+OTHERS = ("self", "obs", "action_mode", "render_mode", "expert_workers", "expert_timeout")
+"""Keywords of an environment that do not decide what an episode comes to."""
 
 
 class RecordedRun:
@@ -58,7 +48,10 @@ class RecordedRun:
         facts = self._facts()
         self.env_id = _known(env_id, facts.get("env_id"), self.folder)
         self.policy = str(facts.get("policy", ""))
-        self.keywords: dict[str, Any] = facts["keywords"] | dict(env or {})
+        self._given = dict(env or {})
+        known = _keywords_of(self.env_id)
+        recorded = {name: value for name, value in facts["keywords"].items() if name in known}
+        self.keywords: dict[str, Any] = recorded | self._given
         self.recorded_dialect = str(facts["keywords"].get("dialect", "qwen3_vl"))
         """How the turns of the run were written."""
         options = facts.get("options", {})
@@ -76,6 +69,12 @@ class RecordedRun:
         Raises:
             VisenvError: if a name is not known, a value out of range, or data cannot be read.
         """
+        if "experts" not in self._given and "://" in json.dumps(self.keywords.get("experts", ""), default=str):
+            # As with modules: who is sent pictures, and a token, is not for the files of a run to say.
+            raise InvalidData(
+                f"The run was played with the experts {self.keywords['experts']!r:.200}, which are asked only if you "
+                "name them (--experts)."
+            )
         keywords = {**self.keywords, "dialect": dialect, "action_mode": "text", "obs": "features"}
         try:
             made = gym.make(self.env_id, disable_env_checker=True, **keywords)
@@ -125,8 +124,25 @@ class RecordedRun:
             settings = {}
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise InvalidData(f"Expected the settings of a run in {str(path)!r}, but they cannot be read.") from error
-        keywords = {name: settings[name] for name in KEYWORDS if name in settings}
-        return {"env_id": settings.get("env_id"), "policy": settings.get("policy", ""), "keywords": keywords}
+        return {"env_id": settings.get("env_id"), "policy": settings.get("policy", ""), "keywords": settings}
+
+
+def _keywords_of(env_id: str) -> set[str]:
+    """The keywords by which an environment decides what an episode comes to.
+
+    Raises:
+        InvalidData: if there is no such environment.
+    """
+    try:
+        creator = gym.spec(env_id).entry_point
+        kind: Any = Entry(env_id, creator).load() if isinstance(creator, str) else creator
+    except (gym.error.Error, ImportError, AttributeError) as error:
+        raise InvalidData(f"Expected an environment that is registered, but {env_id!r} is none: {error}") from error
+    names: set[str] = set()
+    for each in inspect.getmro(kind) if isinstance(kind, type) else [kind]:
+        with contextlib.suppress(TypeError, ValueError):
+            names.update(inspect.signature(each).parameters)
+    return names - {*OTHERS}
 
 
 def _known(given: str | None, recorded: Any, folder: Path) -> str:

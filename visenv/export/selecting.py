@@ -65,6 +65,7 @@ class Try:
 
     episode: int
     sample_id: str
+    query: str
     verdict: Verdict
     digest: str
     """Of its sample and what was done in it."""
@@ -115,6 +116,9 @@ def select(records: Iterable[Mapping[str, Any]], filters: Filters) -> Selection:
     """
     selection = Selection()
     tries = [_read(record, filters) for record in records]
+    numbers = Counter(one.episode for one in tries)
+    if twice := [number for number, count in numbers.items() if count > 1]:
+        raise InvalidData(f"Expected each episode once, but number {twice[0]} is there {numbers[twice[0]]} times.")
     for one in tries:
         if one.verdict.why not in ("invalid", "unfinished"):
             selection.samples.setdefault(one.sample_id, []).append(one)
@@ -165,6 +169,7 @@ def _read(record: Mapping[str, Any], filters: Filters) -> Try:
     return Try(
         episode=record["episode"],
         sample_id=record["sample_id"],
+        query=record["query"],
         verdict=verdict,
         digest=hashlib.sha256(written.encode()).hexdigest(),
         turns=len(turns),

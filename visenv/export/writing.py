@@ -7,12 +7,13 @@ import json
 import os
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
 from visenv.errors import InvalidData, MissingDependency
+from visenv.evaluation.locks import sync_folder
 from visenv.export.formats import Form, dataset_info
 from visenv.export.pictures import FOLDER, PictureStore
 from visenv.wrappers.recording import plain_json
@@ -44,16 +45,15 @@ class SetWriter:
     def __init__(
         self, folder: Path, form: Form, *, files: str, shard_rows: int = SHARD_ROWS, overwrite: bool = False
     ) -> None:
-        self.folder, self._form, self._overwrite = folder.absolute(), form, overwrite
+        self.folder, self._form, self._overwrite = folder.resolve(), form, overwrite
         check_free(self.folder, overwrite)
         self._staging = self.folder.with_name(f".{self.folder.name}.{os.getpid()}.partial")
-        self._shards: _Shards
+        self.pictures = PictureStore(self._staging)
+        kinds: dict[str, Callable[..., _Shards]] = {"parquet": _Parquet, "jsonl": _JsonLines}
+        self._shards = kinds[files](self._staging, form, self.pictures, shard_rows)
         try:
             shutil.rmtree(self._staging, ignore_errors=True)
             self._staging.mkdir(parents=True)
-            self.pictures = PictureStore(self._staging)
-            kind = {"parquet": _Parquet, "jsonl": _JsonLines}[files]
-            self._shards = kind(self._staging, form, self.pictures, shard_rows)
         except OSError as error:
             raise _cannot_write(self.folder, error) from error
         self.rows = 0
@@ -95,6 +95,7 @@ class SetWriter:
                 (self._staging / INFO).write_text(dataset_info(list(names)), encoding="utf-8")
             whole = {"what": MARK, "rows": self.rows, "files": facts, "pictures": pictures, **manifest}
             (self._staging / MANIFEST).write_text(plain_json(whole, indent=2) + "\n", encoding="utf-8")
+            _sync(self._staging)
             self._move()
         except OSError as error:
             raise _cannot_write(self.folder, error) from error
@@ -112,6 +113,7 @@ class SetWriter:
             if old.exists():
                 old.rename(self.folder)
             raise
+        sync_folder(self.folder.parent)
         shutil.rmtree(old, ignore_errors=True)
 
     def __enter__(self) -> SetWriter:
@@ -316,6 +318,15 @@ def _described(path: Path, rows: int) -> dict[str, Any]:
         while part := content.read(2**20):
             digest.update(part)
     return {"rows": rows, "bytes": path.stat().st_size, "sha256": digest.hexdigest()}
+
+
+def _sync(folder: Path) -> None:
+    """Make sure that all files of a folder are on the disk, before it takes the place of another one."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as content:
+                os.fsync(content.fileno())
+    sync_folder(folder)
 
 
 def _cannot_write(folder: Path, error: OSError) -> InvalidData:

@@ -252,6 +252,19 @@ class RunRecorder:
             (self.folder / name).unlink(missing_ok=True)
 
 
+def _plain(keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of an environment's keywords that are JSON values, so that it can be made again."""
+    return {name: value for name, value in keywords.items() if name not in ("obs", "render_mode") and _is_json(value)}
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 class RecordTrajectories(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
     """Writes every finished episode of any policy's loop to a folder, and its page when closed.
 
@@ -294,7 +307,7 @@ class RecordTrajectories(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstr
         )
         super().__init__(env)
         self._vision = vision_env(env)
-        facts: dict[str, Any] = {"env_id": env.spec.id} if env.spec else {}
+        facts: dict[str, Any] = {"env_id": env.spec.id, **_plain(env.spec.kwargs)} if env.spec else {}
         facts |= {**(settings or {}), "reward_bounds": list(self._vision.config.reward.bounds)}
         self.recorder = RunRecorder(folder, facts, pictures=pictures, overwrite=overwrite, first=first)
         self._page = page
