@@ -33,7 +33,7 @@ use the names that you have found in the next query. Much of what is found is of
 - You have {max_turns} turns in all, and a call that cannot be carried out uses one up."""
 
 
-class MatSearchEnv(VisionToolEnv):
+class MATSearchEnv(VisionToolEnv):
     """Answer questions about something in a picture by looking it up in documents.
 
     Source: the task, its tool and its grammar (the dialect `arft`) are those of Visual-ARFT's agentic search
@@ -48,7 +48,7 @@ class MatSearchEnv(VisionToolEnv):
 
     At difficulty 0 one document has to be found, at 1 two, at 2 three; at 3 there are several of the kind in the
     picture, and the question says which one is meant by its place. Textures, light and noise grow with the difficulty.
-    `dataset="mat:/path"` takes MAT-Search itself; `experts={"*": "classical", "Search": ...}` another library
+    `dataset="matsearch:/path"` takes MAT-Search itself; `experts={"*": "classical", "Search": ...}` another library
     (`visenv.experts.search.LocalSearch`) or a search service (`ServiceSearch`): see [Search](../search.md).
 
     ## Action Space
@@ -61,8 +61,8 @@ class MatSearchEnv(VisionToolEnv):
 
     ## Rewards
     At the end, `answer`: 0.9 times the token F1 of the answer, the best over the accepted ones; and `format`: 0.1 times
-    the same if every turn was carried out. From 0 to 1. `reward="searching:answer=1,format=0"` changes the weights;
-    `reward="visual_arft_search"` is the published one (token F1 plus 1 for the form), `reward="mmsearch_r1"` that of
+    the same if every turn was carried out. From 0 to 1. `reward="matsearch:answer=1,format=0"` changes the weights;
+    `reward="arft_search"` is the published one (token F1 plus 1 for the form), `reward="mmsearch_r1"` that of
     MMSearch-R1.
 
     ## Metrics
@@ -93,7 +93,7 @@ class MatSearchEnv(VisionToolEnv):
     ## Arguments
     See `visenv.env.VisionToolEnv`.
 
-    Here the defaults of some are others: `toolset="matsearch"`, `reward="searching"`, `max_turns=5`, and
+    Here the defaults of some are others: `toolset="matsearch"`, `reward="matsearch"`, `max_turns=5`, and
     `memory="keep_all"`, since there is one picture and searching brings no other.
 
     ## Version History
@@ -104,9 +104,9 @@ class MatSearchEnv(VisionToolEnv):
     job: ClassVar[str] = JOB
     own_experts: ClassVar[Mapping[str, ExpertsLike]] = {"Search": "search"}
     plans: ClassVar[Mapping[str, str]] = {
-        "scripted": "visenv.envs.matsearch_plans:scripted",
-        "single": "visenv.envs.matsearch_plans:single",
-        "oracle": "visenv.envs.matsearch_plans:oracle",
+        "scripted": "visenv.policies.plans.matsearch:scripted",
+        "single": "visenv.policies.plans.matsearch:single",
+        "oracle": "visenv.policies.plans.matsearch:oracle",
     }
     metric_names: ClassVar[tuple[str, ...]] = ("visenv.rewards.metrics:AnswerAccuracy",)
 
@@ -117,7 +117,7 @@ class MatSearchEnv(VisionToolEnv):
         difficulty: int = 1,
         experts: ExpertsLike = "classical",
         toolset: str | Iterable[Tool | type] = "matsearch",
-        reward: str | Reward = "searching",
+        reward: str | Reward = "matsearch",
         max_turns: int = 5,
         token_budget: int | None = None,
         memory: str | MemoryPolicy = "keep_all",
@@ -148,7 +148,7 @@ class MatSearchEnv(VisionToolEnv):
         return tuple(rng.permutation([right, *chosen]).tolist())
 
 
-class MatSearchVectorEnv(VisionToolVectorEnv):
-    """Many `MatSearchEnv` at once."""
+class MATSearchVectorEnv(VisionToolVectorEnv):
+    """Many `MATSearchEnv` at once."""
 
-    env_class: ClassVar[type[VisionToolEnv]] = MatSearchEnv
+    env_class: ClassVar[type[VisionToolEnv]] = MATSearchEnv

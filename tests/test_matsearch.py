@@ -12,12 +12,12 @@ from visenv.capabilities import ExpertFailure, Passages
 from visenv.datasets.listed import SampleList
 from visenv.datasets.lore import LoreDataset, world
 from visenv.datasets.lore.questions import answer_of
-from visenv.envs.matsearch_plans import asked_of, followed, passages, seen_thing
 from visenv.errors import DatasetError, InvalidData
 from visenv.experts.search import LocalSearch
 from visenv.policies import make_policy
+from visenv.policies.plans.matsearch import asked_of, followed, passages, seen_thing
 from visenv.rewards.functional import exact_match, token_f1
-from visenv.rewards.searching import MMSearchR1Reward, SearchReward, VisualArftSearchReward
+from visenv.rewards.matsearch import ArftSearchReward, MATSearchReward, MMSearchR1Reward
 from visenv.tools.search import Search
 from visenv.types import AnswerTruth, BoxesTruth, Outcome
 
@@ -253,9 +253,9 @@ def outcome(answer, tools=("Search",), turns=2, termination="answer"):
     ],
 )
 def test_rewards_by_hand(given, ours, published):
-    terms = SearchReward().final(given, TRUTH)
+    terms = MATSearchReward().final(given, TRUTH)
     assert (terms["answer"], terms["format"]) == pytest.approx(ours)
-    terms = VisualArftSearchReward().final(given, TRUTH)
+    terms = ArftSearchReward().final(given, TRUTH)
     assert (terms["answer"], terms["format"]) == pytest.approx(published)
 
 
@@ -274,17 +274,17 @@ def test_mmsearch_r1_by_hand(given, expected):
 
 def test_the_form_alone_earns_nothing_here_and_half_there():
     wrong = outcome("nobody", ("Search",) * 4, 5)
-    assert sum(SearchReward().final(wrong, TRUTH).values()) == 0
-    assert sum(VisualArftSearchReward().final(wrong, TRUTH).values()) == VisualArftSearchReward.bounds[1] / 2
+    assert sum(MATSearchReward().final(wrong, TRUTH).values()) == 0
+    assert sum(ArftSearchReward().final(wrong, TRUTH).values()) == ArftSearchReward.bounds[1] / 2
 
 
 def test_hedging_is_how_f1_is_gamed():
-    hedged = sum(SearchReward().final(outcome("red blue green"), AnswerTruth(("red",))).values())
+    hedged = sum(MATSearchReward().final(outcome("red blue green"), AnswerTruth(("red",))).values())
     assert hedged == pytest.approx(0.5)
     assert hedged > 1 / 3
 
 
-@pytest.mark.parametrize("name", ["searching", "visual_arft_search", "mmsearch_r1"])
+@pytest.mark.parametrize("name", ["matsearch", "arft_search", "mmsearch_r1"])
 def test_rewards_are_chosen_by_name_and_stay_in_their_bounds(name):
     env = make(reward=name, difficulty=2)
     low, high = env.config.reward.bounds
@@ -294,12 +294,12 @@ def test_rewards_are_chosen_by_name_and_stay_in_their_bounds(name):
 
 
 def test_weights_are_arguments_and_other_truths_are_refused():
-    env = make(reward="searching:answer=1,format=0.5")
-    assert repr(env.config.reward) == "SearchReward(answer=1, format=0.5)"
+    env = make(reward="matsearch:answer=1,format=0.5")
+    assert repr(env.config.reward) == "MATSearchReward(answer=1, format=0.5)"
     assert env.config.reward.bounds == (0, 1.5)
     with pytest.raises(InvalidData, match="at least 0"):
-        SearchReward(answer=-1)
-    for reward in (SearchReward(), VisualArftSearchReward(), MMSearchR1Reward()):
+        MATSearchReward(answer=-1)
+    for reward in (MATSearchReward(), ArftSearchReward(), MMSearchR1Reward()):
         with pytest.raises(InvalidData, match="AnswerTruth"):
             reward.final(outcome("a"), BoxesTruth(np.zeros((0, 4))))
 
@@ -323,7 +323,7 @@ def folder(tmp_path):
 
 def test_mat_search_is_read_from_a_folder_or_a_file(folder):
     for path in (folder, folder / "MAT-Search.json"):
-        env = make(dataset=f"mat:{path}", split="test")
+        env = make(dataset=f"matsearch:{path}", split="test")
         assert env.dataset.size == 2
         env.reset(options={"sample_id": "test/7"})
         assert env.episode.query == "Who built it?"
@@ -334,15 +334,15 @@ def test_mat_search_is_read_from_a_folder_or_a_file(folder):
         *_, info = call(env, "Answer", text="In 1889")
         assert info["metrics"]["EM"] == 1
     (folder / "MAT-Search.json").rename(folder / "other.json")
-    assert make(dataset=f"mat:{folder}", split="test").dataset.size == 2
+    assert make(dataset=f"matsearch:{folder}", split="test").dataset.size == 2
 
 
 def test_policies_answer_questions_of_mat_search_too(folder):
-    env = make(dataset=f"mat:{folder}", split="test")
+    env = make(dataset=f"matsearch:{folder}", split="test")
     assert play(env, make_policy("oracle"), 0)[0] == 1
     for policy in ("scripted", "single"):
         assert play(env, make_policy(policy), 0)[1]["termination"] == "answer"
-    discrete = make(dataset=f"mat:{folder}", split="test", action_mode="discrete")
+    discrete = make(dataset=f"matsearch:{folder}", split="test", action_mode="discrete")
     discrete.reset(options={"index": 0})
     assert len(discrete.phrases) == 16
 
@@ -350,7 +350,7 @@ def test_policies_answer_questions_of_mat_search_too(folder):
 def test_pictures_may_lie_elsewhere(folder, tmp_path_factory):
     other = tmp_path_factory.mktemp("other")
     (folder / "MAT-Search.json").rename(other / "MAT-Search.json")
-    assert make(dataset=f"mat:{other}?images={folder}", split="test").dataset.get(0).image.shape == (30, 40, 3)
+    assert make(dataset=f"matsearch:{other}?images={folder}", split="test").dataset.get(0).image.shape == (30, 40, 3)
 
 
 @pytest.mark.parametrize(
@@ -371,7 +371,7 @@ def test_a_broken_row_costs_its_own_sample(folder, change, message):
     rows = json.loads((folder / "MAT-Search.json").read_text())
     rows[0] |= change
     (folder / "MAT-Search.json").write_text(json.dumps(rows))
-    data = make(dataset=f"mat:{folder}", split="test").dataset
+    data = make(dataset=f"matsearch:{folder}", split="test").dataset
     with pytest.raises(DatasetError, match=message):
         data.get(0)
     assert data.get(1).query == "When?"
@@ -382,22 +382,22 @@ def test_a_broken_row_costs_its_own_sample(folder, change, message):
 def test_a_broken_file_is_refused(folder, content):
     (folder / "MAT-Search.json").write_text(content)
     with pytest.raises(DatasetError):
-        make(dataset=f"mat:{folder}", split="test")
+        make(dataset=f"matsearch:{folder}", split="test")
 
 
 def test_what_mat_search_has_not_is_said(folder, tmp_path_factory):
     empty = tmp_path_factory.mktemp("empty")
     for keywords, message in (
-        ({"dataset": "mat", "split": "test"}, "needs a folder"),
-        ({"dataset": f"mat:{folder}", "split": "train"}, "has the splits test"),
-        ({"dataset": f"mat:{empty}", "split": "test"}, "there are 0 JSON files"),
-        ({"dataset": f"mat:{empty / 'none'}", "split": "test"}, "There is no folder"),
-        ({"dataset": f"mat:{folder}?sort=up", "split": "test"}, "takes options"),
+        ({"dataset": "matsearch", "split": "test"}, "needs a folder"),
+        ({"dataset": f"matsearch:{folder}", "split": "train"}, "has the splits test"),
+        ({"dataset": f"matsearch:{empty}", "split": "test"}, "there are 0 JSON files"),
+        ({"dataset": f"matsearch:{empty / 'none'}", "split": "test"}, "There is no folder"),
+        ({"dataset": f"matsearch:{folder}?sort=up", "split": "test"}, "takes options"),
     ):
         with pytest.raises(DatasetError, match=message):
             make(**keywords)
     (empty / "MAT-Search.json").symlink_to(folder / "MAT-Search.json")
     with pytest.raises(DatasetError, match="leads out"):
-        make(dataset=f"mat:{empty}", split="test")
+        make(dataset=f"matsearch:{empty}", split="test")
     with pytest.raises(DatasetError, match="is annotated for matsearch"):
-        gym.make("VisHarness/RefSeg-v0", dataset=f"mat:{folder}", split="test")
+        gym.make("VisHarness/RefSeg-v0", dataset=f"matsearch:{folder}", split="test")

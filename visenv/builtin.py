@@ -15,7 +15,7 @@ ENVIRONMENTS = {
     "VisHarness/RefCount-v0": "visenv.envs.refcount:RefCountEnv",
     "VisHarness/Mixed-v0": "visenv.envs.mixed:MixedEnv",
     "VisHarness/InteractiveSeg-v0": "visenv.envs.interactive:InteractiveSegEnv",
-    "VisHarness/MATSearch-v0": "visenv.envs.matsearch:MatSearchEnv",
+    "VisHarness/MATSearch-v0": "visenv.envs.matsearch:MATSearchEnv",
 }
 """Environment id to entry point."""
 
@@ -34,7 +34,7 @@ FOLDERS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "hf": ("hf:make", "a table of Hugging Face datasets", (*SEGMENTATION, "densedet", "refcount")),
     "visharness": ("visharness:make", "VisHarness's training Parquet", (*SEGMENTATION, "refcount")),
     "prepared": ("prepared:make", "a copy that `visenv data convert` wrote", (*SEGMENTATION, "densedet", "refcount")),
-    "mat": ("mat:make", "MAT-Search from a folder", ("matsearch",)),
+    "matsearch": ("matsearch:make", "MAT-Search from a folder", ("matsearch",)),
     "cocojson": ("cocojson:make", "a COCO-style JSON of one's own", (*SEGMENTATION, "densedet")),
 }
 """Data sets that are read from a path: entry point, summary, and the families of tasks that they have samples for."""
@@ -112,11 +112,11 @@ def register_all() -> None:
     )
 
     for reward, entry_point, summary in (
-        ("searching", "SearchReward", "token F1 of the answer, and clean turns as far as it is right"),
-        ("visual_arft_search", "VisualArftSearchReward", "Visual-ARFT's for searching, as published"),
+        ("matsearch", "MATSearchReward", "token F1 of the answer, and clean turns as far as it is right"),
+        ("arft_search", "ArftSearchReward", "Visual-ARFT's for searching, as published"),
         ("mmsearch_r1", "MMSearchR1Reward", "MMSearch-R1's, as published"),
     ):
-        rewards.register(reward, f"visenv.rewards.searching:{entry_point}", summary=summary)
+        rewards.register(reward, f"visenv.rewards.matsearch:{entry_point}", summary=summary)
 
     toolsets.register("visharness", "visenv.tools.toolsets:VISHARNESS", summary="the six tools of VisHarness")
     toolsets.register("full", "visenv.tools.toolsets:FULL", summary="those six and RecallImage")

@@ -12,7 +12,7 @@ from visenv.types import AnswerTruth, Outcome, Truth, Turn
 ANSWER, FORMAT = 0.9, 0.1
 
 
-class SearchReward:
+class MATSearchReward:
     """Pays for the answer, and for clean turns as far as the answer is right.
 
     ``answer`` is 0.9 times the token F1 of the answer, the best over the accepted ones; ``format`` 0.1 times the same
@@ -38,7 +38,7 @@ class SearchReward:
         """The least and the most that an episode pays."""
 
     def __repr__(self) -> str:
-        return f"SearchReward(answer={self.answer:g}, format={self.format:g})"
+        return f"MATSearchReward(answer={self.answer:g}, format={self.format:g})"
 
     def turn(self, turn: Turn) -> dict[str, float]:
         """Nothing: only the end pays."""
@@ -50,7 +50,7 @@ class SearchReward:
         return {"answer": self.answer * right, "format": self.format * right * well_formed(outcome)}
 
 
-class VisualArftSearchReward:
+class ArftSearchReward:
     """The published reward of Visual-ARFT for searching (arXiv 2505.14246): token F1, and 1 for the form.
 
     How it can be gamed: half of what can be had is for the form, whatever the answer.

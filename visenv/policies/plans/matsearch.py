@@ -1,19 +1,17 @@
-"""What the policies without a model do in ``VisHarness/MATSearch-v0``."""
+"""Questions about pictured things by rule: look, look up the flag, and follow the names from document to document."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cache
-from typing import TypeAlias
 
 from visenv.datasets.lore.questions import FORMS, PLACES, outermost
 from visenv.datasets.scenes.kinds import COLOURS, KINDS, PATTERNS
 from visenv.episode import Episode
 from visenv.experts.classical.perception import Perceiver, Percept
+from visenv.policies.base import Plan
 from visenv.types import MAX_PHRASE, Answer, AnswerTruth, ToolCall
-
-Plan: TypeAlias = Iterator["ToolCall | Answer"]
 
 _PASSAGE = re.compile(r"^\d+\. ([^:\n]*): (.*)$", re.MULTILINE)
 _NAME = r"([A-Z][a-z]+ [A-Z][a-z]+)"

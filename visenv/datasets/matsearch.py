@@ -1,8 +1,8 @@
-"""MAT-Search, the questions of Visual-ARFT (arXiv 2505.14246) that need a search: ``dataset="mat:PATH"``.
+"""MAT-Search, the questions of Visual-ARFT (arXiv 2505.14246) that need a search: ``dataset="matsearch:PATH"``.
 
 ``PATH`` is the JSON file, or a folder in which it is ``MAT-Search.json`` or the only one:
 ``[{"id", "question", "answer", "image_path"}]``. Pictures lie where ``image_path`` says, from the folder of the file
-on, or from another: ``mat:PATH?images=FOLDER``.
+on, or from another: ``matsearch:PATH?images=FOLDER``.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _LAYOUT = f'{FILE}, [{{"id", "question", "answer", "image_path"}}], and the pict
 _VOCABULARY = ("person", "building", "animal", "plant", "vehicle", "logo", "text", "food", "painting", "object")
 
 
-class MatSearch(FolderDataset):
+class MATSearch(FolderDataset):
     """The questions of MAT-Search.
 
     Args:
@@ -46,7 +46,7 @@ class MatSearch(FolderDataset):
 
     def __init__(self, file: str | Path, images: str | Path | None = None) -> None:
         path = _json_file(Path(file).expanduser())
-        self._images = path.parent if images is None else existing_folder(images, "mat", _LAYOUT)
+        self._images = path.parent if images is None else existing_folder(images, "matsearch", _LAYOUT)
         self._rows: dict[str, dict[str, Any]] = {}
         keys = []
         for number, row in enumerate(expect(read_json(path), list, str(path))):
@@ -54,7 +54,7 @@ class MatSearch(FolderDataset):
             key = expect(expect(row, dict, where).get("id"), (str, int), f"'id' of {where}")
             keys.append(str(key))
             self._rows[str(key)] = row
-        super().__init__(name="mat", split="test", vocabulary=_VOCABULARY, keys=keys)
+        super().__init__(name="matsearch", split="test", vocabulary=_VOCABULARY, keys=keys)
 
     def _load(self, key: str, rng: np.random.Generator | None = None) -> Sample:
         row, where = self._rows[key], f"sample {key!r}"
@@ -79,7 +79,7 @@ class MatSearch(FolderDataset):
 def _json_file(path: Path) -> Path:
     if path.is_file():
         return path
-    folder = existing_folder(path, "mat", _LAYOUT)
+    folder = existing_folder(path, "matsearch", _LAYOUT)
     file = resolve_inside(folder, FILE)
     if file.is_file():
         return file
@@ -89,15 +89,15 @@ def _json_file(path: Path) -> Path:
     return resolve_inside(folder, found[0].name)
 
 
-def make(*, path: str | None, family: str, split: str, difficulty: int) -> MatSearch:
-    """The data set for ``dataset="mat:PATH"``; ``difficulty`` does not apply.
+def make(*, path: str | None, family: str, split: str, difficulty: int) -> MATSearch:
+    """The data set for ``dataset="matsearch:PATH"``; ``difficulty`` does not apply.
 
     Raises:
         DatasetError: if the path is missing or broken, or it has no such family or split.
     """
-    check_family("mat", family, FAMILIES)
-    check_split("mat", split, SPLITS)
-    place, options = path_and_options(path, "mat", ("images",))
+    check_family("matsearch", family, FAMILIES)
+    check_split("matsearch", split, SPLITS)
+    place, options = path_and_options(path, "matsearch", ("images",))
     if not place:
-        existing_folder(None, "mat", _LAYOUT)
-    return MatSearch(str(place), options.get("images"))
+        existing_folder(None, "matsearch", _LAYOUT)
+    return MATSearch(str(place), options.get("images"))
