@@ -106,13 +106,13 @@ class FlatView:
         self.tools = (*(spec.name for spec in self._specs), ANSWER)
         space: spaces.Space[Any] = env.action_space
         self._members: dict[str, spaces.Space[Any]] = {}
+        self._text = space if isinstance(space, spaces.Text) else None
         if isinstance(space, spaces.OneOf):
             self._members = dict(zip(self.tools, space.spaces, strict=True))
             tools = {name: flat_space(member) for name, member in self._members.items()}
             self.action_space: spaces.Space[Any] = spaces.Dict({TOOL: spaces.Discrete(len(self.tools)), **tools})
             self._mask = [len(self.tools), SLOTS]
         else:
-            self._text = space if isinstance(space, spaces.Text) else None
             self.action_space = flat_space(space)
             self._mask = space.nvec.tolist() if isinstance(space, spaces.MultiDiscrete) else []
         inner = env.observation_space if padding is None else padding.space()
@@ -140,6 +140,16 @@ class FlatView:
             return action if self._text is None else from_flat(self._text, action)
         except (TypeError, ValueError, KeyError, IndexError, OverflowError) as error:
             return Malformed("bad_action", f"Expected an element of the flat action space: {error}.")
+
+    def flat_text(self, text: Any) -> Any:
+        """A model's raw turn as an element of the flat action space of text mode.
+
+        Raises:
+            InvalidData: if the space has no such element.
+        """
+        if not isinstance(self._text, spaces.Text) or not isinstance(text, str):
+            raise InvalidData(f"Expected a text, in text mode, but got {text!r:.80}.")
+        return to_flat(self._text, text)
 
     def flat_action(self, env: VisionToolEnv, action: Mapping[str, Any]) -> Any:
         """A call or an answer as an element of the flat action space.
@@ -253,6 +263,14 @@ class FlatEnv(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
             InvalidData: if the space has no such element.
         """
         return self._view.flat_action(self.vision, action)
+
+    def flat_text(self, text: str) -> Any:
+        """A model's raw turn as an element of the action space of text mode.
+
+        Raises:
+            InvalidData: if the space has no such element: too long, or with characters that it lacks.
+        """
+        return self._view.flat_text(text)
 
 
 class FlatVectorEnv(VectorWrapper):
