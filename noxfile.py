@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import nox
 
 nox.options.default_venv_backend = "uv"
@@ -19,14 +21,15 @@ TRAINERS: dict[str, str | None] = {
     "verifiers": None,
     "verl": None,
 }
-"""What is tested: ``tests_trainers/test_NAME.py`` with the extra ``NAME``; and the Python it needs, None for any."""
+"""What is tested: ``tests_trainers/test_NAME*.py`` with the extra ``NAME``; and the Python it needs, None for any."""
 
 
 def _test(session: nox.Session) -> None:
     name = session.name
     session.install("-c", "constraints.txt", "-e", f".[{name}]", *TOOLS)
     env = {"COVERAGE_FILE": f".coverage.{name}", "HF_HUB_OFFLINE": "1"}
-    session.run("pytest", "--cov", "--cov-report=", f"tests_trainers/test_{name}.py", *session.posargs, env=env)
+    files = sorted(map(str, Path("tests_trainers").glob(f"test_{name}*.py")))
+    session.run("pytest", "--cov", "--cov-report=", *files, *session.posargs, env=env)
 
 
 for _name, _python in TRAINERS.items():

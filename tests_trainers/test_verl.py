@@ -1,129 +1,38 @@
 """verl: its own agent loop worker plays the environments; only the model's server is a stand-in."""
 
-import asyncio
-import json
+import importlib
 
-import numpy as np
 import pytest
 import torch
 from hydra.errors import InstantiationException
-from verl.experimental.agent_loop.agent_loop import AgentLoopWorker
-from verl.protocol import DataProto
+from verl.experimental.agent_loop.agent_loop import _agent_loop_registry
 from verl.trainer.ppo.metric_utils import process_validation_metrics
 from verl_parts import (
     ANSWER,
     FAIL,
+    FIND,
     GOOD,
     SQUARES,
-    ScriptedServer,
+    Run,
     call,
+    encoded,
     make_config,
     make_model,
-    register_env,
+    outputs_of,
+    replayed,
 )
 
-from visenv.adapters.blocks import with_pillow
-from visenv.adapters.making import make_env
+from visenv.adapters.verl import loop as loop_module
 from visenv.adapters.verl.sharing import shared_env
 from visenv.errors import InvalidData
 
 torch.set_num_threads(1)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _env():
-    register_env()
-
-
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return make_model(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture
-def loops(tmp_path):
-    """Writes a file of agent loops and gives the override that names it."""
-
-    def write(**settings):
-        path = tmp_path / "loops.yaml"
-        entry = {"name": "visenv", "_target_": "visenv.adapters.verl.loop.VisenvAgentLoop", "env_id": SQUARES}
-        path.write_text(json.dumps([{**entry, **settings}]), "utf-8")
-        return f"actor_rollout_ref.rollout.agent.agent_loop_config_path={path}"
-
-    return write
-
-
-def objects(values):
-    out = np.empty(len(values), dtype=object)
-    out[:] = values
-    return out
-
-
-def batch_of(rows, agent_name="visenv"):
-    return DataProto.from_dict(
-        tensors={"dummy_tensor": torch.zeros(len(rows), 1, dtype=torch.uint8)},
-        non_tensors={
-            "raw_prompt": objects([[{"role": "user", "content": "?"}] for _ in rows]),
-            "extra_info": objects(rows),
-            "agent_name": objects([agent_name] * len(rows)),
-        },
-    )
-
-
-class Run:
-    """A batch that verl's worker has played, and what there is to look at."""
-
-    def __init__(self, config, *scripts, rows=({"index": 0},), stop=None, batch=None):
-        async def run():
-            self.worker = AgentLoopWorker(config, None)
-            self.worker.llm_client = self.server = ScriptedServer(self.worker.tokenizer, scripts, stop)
-            return await self.worker.generate_sequences(batch or batch_of(list(rows)))
-
-        self.out = asyncio.run(run())
-        self.tokenizer, self.processor = self.worker.tokenizer, self.worker.processor
-
-    def fields(self, name):
-        return list(self.out.non_tensor_batch[name])
-
-    def response(self, row=0):
-        """Token ids, the mask, and the log-probabilities of a row's response, without padding."""
-        batch = self.out.batch
-        width = batch["responses"].shape[1]
-        there = batch["attention_mask"][row, -width:].bool()
-        return [batch[name][row][there].tolist() for name in ("responses", "response_mask", "rollout_log_probs")]
-
-    def tokens(self, row=0):
-        there = self.out.batch["attention_mask"][row].bool()
-        return self.out.batch["input_ids"][row][there].tolist()
-
-    def spoken(self, row=0):
-        """The stretches of a response that are trained on, as text."""
-        ids, mask, _ = self.response(row)
-        stretches, last = [], 0
-        for token, counts in zip(ids, mask, strict=True):
-            if counts and not last:
-                stretches.append([])
-            if counts:
-                stretches[-1].append(token)
-            last = counts
-        return [self.tokenizer.decode(stretch) for stretch in stretches]
-
-
-def encoded(run, messages):
-    """A whole conversation, encoded at once by the model's processor."""
-    messages = [{**message, "content": with_pillow(message["content"])} for message in messages]
-    pictures = [part["image"] for message in messages for part in message["content"] if part["type"] == "image"]
-    text = run.processor.apply_chat_template(messages, tokenize=False)
-    return run.processor(text=[text], images=pictures)["input_ids"][0]
-
-
-def replayed(lines, **keywords):
-    """The episode that these turns make, played without verl."""
-    env = make_env(SQUARES, {"memory": "keep_all", "action_mode": "text", "obs": "features", **keywords})
-    env.reset(options={"index": 0})
-    for line in lines:
-        env.step(line)
-    return env.episode
+def good(model, write_loops):
+    """An episode that goes well, with a line that comes too late."""
+    return Run(make_config(model, write_loops("good")), [*GOOD, "more"])
 
 
 def said(episode, line):
@@ -133,8 +42,8 @@ def said(episode, line):
     return messages[:-1]
 
 
-def test_an_episode_becomes_one_sample_and_really_ends(model, loops):
-    run = Run(make_config(model, loops()), [*GOOD, "more"])
+def test_an_episode_becomes_one_sample_and_really_ends(good):
+    run = good
     assert run.spoken() == [f"{line}<|im_end|>" for line in GOOD], "Exactly what the model has written is trained on."
     assert len(run.server.asked) == 3, "After the answer nobody is asked any more."
     ids, mask, logprobs = run.response()
@@ -150,15 +59,15 @@ def test_an_episode_becomes_one_sample_and_really_ends(model, loops):
     assert (run.fields("min_global_steps"), run.fields("max_global_steps")) == ([7], [9])
 
 
-def test_no_token_has_drifted(model, loops):
-    run = Run(make_config(model, loops()), GOOD)
-    whole = encoded(run, said(replayed(GOOD), ANSWER))
+def test_no_token_has_drifted(good):
+    run = good
+    whole = encoded(run.processor, said(replayed(GOOD), ANSWER))
     assert run.tokenizer.decode(whole[-2:]) == "<|im_end|>\n"
     assert run.tokens() == whole[:-1], "The template's last line break is the only token that nobody has read."
 
 
-def test_pictures_stand_where_the_tokens_are(model, loops):
-    run = Run(make_config(model, loops()), GOOD)
+def test_pictures_stand_where_the_tokens_are(good):
+    run = good
     (inputs,) = run.fields("multi_modal_inputs")
     pad = run.tokenizer.convert_tokens_to_ids("<|image_pad|>")
     grids = inputs["image_grid_thw"]
@@ -176,7 +85,7 @@ def test_bad_turns_are_turns_and_nothing_drifts(model, loops):
     lines = ["What?", call("Teleport"), call("MergeBoxMask", images=["img_9"]), call("PhraseToBoxMask"), *GOOD]
     run = Run(make_config(model, loops()), lines)
     assert run.spoken() == [f"{line}<|im_end|>" for line in lines]
-    assert run.tokens() == encoded(run, said(replayed(lines), ANSWER))[:-1]
+    assert run.tokens() == encoded(run.processor, said(replayed(lines), ANSWER))[:-1]
     assert (run.fields("errors"), run.fields("trajectory_invalid")) == ([4.0], [False])
     assert run.out.batch["rm_scores"].sum() == 5.0
 
@@ -265,20 +174,20 @@ def test_what_a_server_breaks_off_is_invalid(model, loops):
 
 
 def test_rollouts_at_once_share_the_batches_of_their_experts(model, loops):
-    env = {"max_turns": 4}
-    rows = [{"index": index % 3} for index in range(12)]
-    run = Run(make_config(model, loops(env=env)), GOOD, rows=rows)
-    pool = shared_env(SQUARES, env).env().pool
+    config = make_config(model, loops(env={"max_turns": 4}, expert_window=60))
+    run = Run(config, GOOD, rows=[{"index": index} for index in range(3)], together=3)
+    assert run.out.batch["rm_scores"].sum(dim=1).tolist() == [5.0] * 3
+    pool = shared_env(SQUARES, {"max_turns": 4}, 60).env().pool
     expert = pool.experts["GroundPhrase"]
-    assert pool.counters.requests == 12
-    assert expert.batches == [3], "Twelve rollouts of three samples are three requests, in one batch."
+    assert expert.batches == [3], "Three rollouts, one batch: as soon as all of them wait."
     assert all(name.startswith("visenv-experts") for name in expert.threads), "Never on the event loop's thread."
-    assert run.out.batch["rm_scores"].sum(dim=1).tolist() == [5.0] * 12
+    again = Run(config, GOOD, rows=[{"index": index % 3} for index in range(12)])
+    assert again.out.batch["rm_scores"].sum(dim=1).tolist() == [5.0] * 12
+    assert (pool.counters.requests, sum(expert.batches)) == (15, 3), "What is known is not asked again."
 
 
-def test_the_same_samples_and_turns_are_the_same_tokens(model, loops):
-    first, second = (Run(make_config(model, loops()), GOOD) for _ in range(2))
-    assert first.tokens() == second.tokens()
+def test_the_same_samples_and_turns_are_the_same_tokens(good, model, loops):
+    assert Run(make_config(model, loops()), GOOD).tokens() == good.tokens()
 
 
 def test_a_template_that_drops_pictures_is_refused(model, loops, tmp_path):
@@ -299,8 +208,60 @@ def test_a_row_has_to_name_its_sample(model, loops):
         ({"drop_invalid": True}, ["trainer.use_v1=false"], "use_v1"),
         ({"max_turn_tokens": 0}, [], "max_turn_tokens"),
         ({"env": ["scenes"]}, [], "keywords of an environment"),
+        ({"expert_window": -1}, [], "expert_window"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(model, loops, settings, overrides, message):
     with pytest.raises(InstantiationException, match=message):
         Run(make_config(model, loops(**settings), *overrides), GOOD)
+
+
+def test_what_a_file_says_of_the_name_stands():
+    # verl reads the file before it imports the module that the file names.
+    told = {"_target_": "visenv.adapters.verl.loop.VisenvAgentLoop", "env_id": SQUARES}
+    _agent_loop_registry["visenv"] = told
+    importlib.reload(loop_module)
+    assert _agent_loop_registry.pop("visenv") is told
+    importlib.reload(loop_module)
+    assert _agent_loop_registry["visenv"]["_target_"] == "visenv.adapters.verl.loop.VisenvAgentLoop"
+
+
+# --- pictures archived: one sample a turn -----------------------------------------------------------------------------
+
+
+def test_with_archived_pictures_each_turn_is_a_sample(model, loops):
+    outputs, loop = outputs_of(make_config(model, loops(env={"memory": "latest"})), GOOD)
+    assert len(outputs) == 3
+    for number, (output, line) in enumerate(zip(outputs, GOOD, strict=True)):
+        seen = replayed(GOOD[:number], memory="latest").messages()
+        prompt = encoded(loop.processor, seen, add_generation_prompt=True)
+        assert output.prompt_ids == prompt, "Exactly what the turn saw, archived pictures as notes."
+        assert loop.tokenizer.decode(output.response_ids) == f"{line}<|im_end|>"
+        assert set(output.response_mask) == {1}
+        assert output.reward_score == 5.0
+        assert len(output.multi_modal_data.get("images", [])) == (1, 1, 0)[number]
+    assert "has been archived" in loop.tokenizer.decode(outputs[1].prompt_ids)
+
+
+def test_a_turn_has_the_whole_response_length_where_each_is_a_sample(model, loops):
+    config = make_config(model, loops(env={"memory": "latest"}), f"data.max_response_length={len(FIND) + 1}")
+    assert [output.reward_score for output in outputs_of(config, GOOD)[0]] == [5.0] * 3
+    ramble = "<think>" + "la" * 200
+    outputs, _ = outputs_of(config, [ramble, *GOOD])
+    assert (len(outputs), len(outputs[0].response_ids)) == (4, len(FIND) + 1), "A long turn is cut, and no more."
+
+
+def test_an_overflow_late_in_an_episode_makes_all_of_its_turns_invalid(model, loops):
+    config = make_config(model, loops(env={"memory": "latest"}), "data.max_prompt_length=2600")
+    outputs, _ = outputs_of(config, GOOD)
+    assert outputs[0].extra_fields["invalid_reason"].startswith("prompt_length")
+    assert [sum(output.response_mask) for output in outputs] == [0] * len(outputs)
+    assert len(outputs[0].response_ids) == len(FIND) + 1, "What was said is kept, for who looks at it."
+
+
+def test_invalid_episodes_are_left_out_of_training_alone(model, loops):
+    config = make_config(model, loops(drop_invalid=True))
+    assert outputs_of(config, [FAIL], row={"index": 0, "split": "train"})[0] == []
+    kept, _ = outputs_of(config, [FAIL], row={"index": 0, "split": "val"})
+    assert kept.extra_fields["trajectory_invalid"]
+    assert outputs_of(config, GOOD, row={"index": 0, "split": "train"})[0].reward_score == 5.0

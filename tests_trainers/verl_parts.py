@@ -1,16 +1,26 @@
 """What the tests of verl's adapter share: a tiny model's folder, verl's configuration, and a server that says lines."""
 
+import asyncio
 import json
 import threading
 from itertools import groupby
 from pathlib import Path
 
 import gymnasium as gym
+import hydra
+import numpy as np
+import torch
 from hydra import compose, initialize_config_dir
 from stubs import BrokenExpert, SquareDataset
 from tiny_qwen import tiny_model, tiny_processor
+from verl.experimental.agent_loop.agent_loop import AgentLoopWorker, DictConfigWrap, _agent_loop_registry
+from verl.protocol import DataProto
+from verl.trainer.ppo.reward import load_reward_manager
 from verl.workers.rollout.replica import TokenOutput
 
+from visenv.adapters.blocks import with_pillow
+from visenv.adapters.making import make_env
+from visenv.adapters.verl.data import ground_truth
 from visenv.tools.toolsets import make_toolset
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples" / "verl"
@@ -125,10 +135,12 @@ class ScriptedServer:
         scripts: one a trajectory, in the order in which they ask, over and over: what is said in each turn, a text or
             token ids. A trajectory that has no line left says nothing.
         stop: why a turn ends, by its number.
+        together: how many trajectories must have asked before the first is answered.
     """
 
-    def __init__(self, tokenizer, scripts, stop=None):
+    def __init__(self, tokenizer, scripts, stop=None, together=0):
         self.tokenizer, self.scripts, self.stop = tokenizer, scripts, stop or {}
+        self.together, self.all_here = together, asyncio.Event()
         self.pad = tokenizer.convert_tokens_to_ids("<|image_pad|>")
         self.turns, self.asked = {}, []
 
@@ -138,6 +150,9 @@ class ScriptedServer:
         spans = sum(token == self.pad for token, _ in groupby(prompt_ids))
         assert spans == len(image_data or []), "One picture for each span of image tokens, every time."
         self.asked.append({"prompt_ids": list(prompt_ids), "sampling_params": dict(sampling_params), **kwargs})
+        if len(self.turns) >= self.together:
+            self.all_here.set()
+        await self.all_here.wait()
         lines = self.scripts[number % len(self.scripts)]
         line = lines[turn] if turn < len(lines) else ""
         tokens = self.ids(line) if isinstance(line, str) else list(line)
@@ -152,3 +167,138 @@ class ScriptedServer:
     def ids(self, line):
         """A turn as the model's tokens, with the one that ends it."""
         return self.tokenizer.encode(line + "<|im_end|>", add_special_tokens=False)
+
+
+def objects(values):
+    out = np.empty(len(values), dtype=object)
+    out[:] = values
+    return out
+
+
+TRUTH = json.dumps(ground_truth(SquareDataset().get(0).truth))
+
+
+def batch_of(rows, agent_name="visenv"):
+    return DataProto.from_dict(
+        tensors={"dummy_tensor": torch.zeros(len(rows), 1, dtype=torch.uint8)},
+        non_tensors={
+            "raw_prompt": objects([[{"role": "user", "content": "?"}] for _ in rows]),
+            "extra_info": objects(rows),
+            "agent_name": objects([agent_name] * len(rows)),
+            "tools_kwargs": objects([row.get("tools_kwargs", {}) for row in rows]),
+            "data_source": objects(["squares"] * len(rows)),
+            "reward_model": objects([{"ground_truth": TRUTH}] * len(rows)),
+        },
+    )
+
+
+class Scorer:
+    """verl's reward manager, asked as if it were another process."""
+
+    def __init__(self, config, tokenizer):
+        manager = load_reward_manager(config, tokenizer)
+
+        class Remote:
+            async def remote(self, data):
+                return await manager.run_single(data)
+
+        self.compute_score = Remote()
+
+
+class Run:
+    """A batch that verl's worker has played, and what there is to look at.
+
+    Args:
+        config: verl's.
+        *scripts: what the model says; see ``ScriptedServer``.
+        rows: the ``extra_info`` of each row.
+        stop: see ``ScriptedServer``.
+        batch: in place of ``rows``.
+        agent_name: who plays.
+        scored: whether verl's reward manager is asked for scores.
+        together: see ``ScriptedServer``.
+    """
+
+    def __init__(
+        self,
+        config,
+        *scripts,
+        rows=({"index": 0},),
+        stop=None,
+        batch=None,
+        agent_name="visenv",
+        scored=False,
+        together=0,
+    ):
+        async def run():
+            self.worker = AgentLoopWorker(config, None)
+            self.worker.llm_client = self.server = ScriptedServer(self.worker.tokenizer, scripts, stop, together)
+            if scored:
+                self.worker.reward_loop_worker_handles = [Scorer(config, self.worker.tokenizer)]
+            return await self.worker.generate_sequences(batch or batch_of(list(rows), agent_name))
+
+        self.out = asyncio.run(run())
+        self.tokenizer, self.processor = self.worker.tokenizer, self.worker.processor
+
+    def fields(self, name):
+        return list(self.out.non_tensor_batch[name])
+
+    def response(self, row=0):
+        """Token ids, the mask, and the log-probabilities of a row's response, without padding."""
+        batch = self.out.batch
+        width = batch["responses"].shape[1]
+        there = batch["attention_mask"][row, -width:].bool()
+        return [batch[name][row][there].tolist() for name in ("responses", "response_mask", "rollout_log_probs")]
+
+    def tokens(self, row=0):
+        there = self.out.batch["attention_mask"][row].bool()
+        return self.out.batch["input_ids"][row][there].tolist()
+
+    def spoken(self, row=0):
+        """The stretches of a response that are trained on, as text."""
+        ids, mask, _ = self.response(row)
+        stretches, last = [], 0
+        for token, counts in zip(ids, mask, strict=True):
+            if counts and not last:
+                stretches.append([])
+            if counts:
+                stretches[-1].append(token)
+            last = counts
+        return [self.tokenizer.decode(stretch) for stretch in stretches]
+
+
+def outputs_of(config, *scripts, row=None, stop=None):
+    """What an agent loop itself returns for a row, as the workers of both trainers get it."""
+
+    async def run():
+        worker = AgentLoopWorker(config, None)
+        loop = hydra.utils.instantiate(
+            _agent_loop_registry["visenv"],
+            trainer_config=DictConfigWrap(config),
+            server_manager=ScriptedServer(worker.tokenizer, scripts, stop),
+            tokenizer=worker.tokenizer,
+            processor=worker.processor,
+            hf_model_type=worker.hf_model_type,
+            dataset_cls=worker.dataset_cls,
+            data_config=DictConfigWrap(config.data),
+        )
+        return await loop.run({"logprobs": True}, extra_info=row or {"index": 0}), loop
+
+    return asyncio.run(run())
+
+
+def encoded(processor, messages, **template):
+    """A whole conversation, encoded at once by the model's processor."""
+    messages = [{**message, "content": with_pillow(message["content"])} for message in messages]
+    pictures = [part["image"] for message in messages for part in message["content"] if part["type"] == "image"]
+    text = processor.apply_chat_template(messages, tokenize=False, **template)
+    return processor(text=[text], images=pictures or None)["input_ids"][0]
+
+
+def replayed(lines, **keywords):
+    """The episode that these turns make, played without verl."""
+    env = make_env(SQUARES, {"memory": "keep_all", "action_mode": "text", "obs": "features", **keywords})
+    env.reset(options={"index": 0})
+    for line in lines:
+        env.step(line)
+    return env.episode

@@ -19,7 +19,7 @@ from uuid import uuid4
 from visenv.adapters.verl.records import trajectory_flags
 from visenv.adapters.verl.sharing import figures, plain_settings, sample_of, shared_env
 from visenv.adapters.verl.streams import Encoder, Stream
-from visenv.async_batches import AsyncPool, drive_async
+from visenv.async_batches import WINDOW, AsyncPool, drive_async
 from visenv.env import VisionToolEnv
 from visenv.errors import InvalidData, MissingDependency
 from visenv.memory import KeepAll, memory_policy
@@ -76,6 +76,7 @@ class VisenvAgentLoop(AgentLoopBase):
         env_id: as ``gym.make`` takes it.
         env: keywords of the environment, plain values.
         max_turn_tokens: that the model may write in a turn; more, and the turn is cut, which uses it up.
+        expert_window: for how many seconds the expert requests of all trajectories are gathered into one batch.
         drop_invalid: leave invalid episodes of the split ``train`` out, so that they do not shift the mean of their
             group; only the V1 trainer can.
 
@@ -89,6 +90,7 @@ class VisenvAgentLoop(AgentLoopBase):
         env_id: str = "VisHarness/ReasonSeg-v0",
         env: Mapping[str, Any] | None = None,
         max_turn_tokens: int = 1024,
+        expert_window: float = WINDOW,
         drop_invalid: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -97,7 +99,7 @@ class VisenvAgentLoop(AgentLoopBase):
             raise InvalidData("Expected a vision-language model, but this one has no processor for pictures.")
         if isinstance(max_turn_tokens, bool) or not isinstance(max_turn_tokens, int) or max_turn_tokens < 1:
             raise InvalidData(f"Expected max_turn_tokens to be a whole number above 0, but got {max_turn_tokens!r}.")
-        self.shared = shared_env(env_id, plain_settings(env))
+        self.shared = shared_env(env_id, plain_settings(env), expert_window)
         self.drop_invalid = bool(drop_invalid)
         self.one_stream = isinstance(memory_policy(self.shared.keywords["memory"]), KeepAll)
         if not self.config.trainer.get("use_v1", True) and (self.drop_invalid or not self.one_stream):
@@ -135,7 +137,9 @@ class VisenvAgentLoop(AgentLoopBase):
             played = await self._play(env, pool, sampling_params, {"request_id": request_id, "priority": priority})
         if played.problem is not None and self.drop_invalid and split == "train":
             return []
-        outputs = self._outputs(env, played, bool(sampling_params.get("logprobs")), kwargs.get("global_steps"))
+        # On a thread, since some metrics take their time.
+        logprobs, steps = bool(sampling_params.get("logprobs")), kwargs.get("global_steps")
+        outputs = await asyncio.to_thread(self._outputs, env, played, logprobs, steps)
         return outputs[0] if self.one_stream else outputs
 
     async def _play(
@@ -247,5 +251,5 @@ def _note(played: Played, output: Any) -> None:
             told[name] = int(told[name]) + int(value)
         elif name == "max_global_steps" and value is not None:
             told[name] = value
-        else:
+        elif value is not None:
             told.setdefault(name, value)

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 from visenv.adapters.making import make_env
 from visenv.adapters.rows import row_options
-from visenv.async_batches import AsyncPool, ExpertThreads
+from visenv.async_batches import WINDOW, AsyncPool, ExpertThreads
 from visenv.env import VisionToolEnv
 from visenv.episode import EpisodeState
 from visenv.errors import InvalidData
@@ -31,10 +31,11 @@ class SharedEnv:
     Args:
         env_id: as ``gym.make`` takes it.
         keywords: of the environment.
+        window: for how many seconds expert requests are gathered.
     """
 
-    def __init__(self, env_id: str, keywords: Mapping[str, Any]) -> None:
-        self.env_id = env_id
+    def __init__(self, env_id: str, keywords: Mapping[str, Any], window: float = WINDOW) -> None:
+        self.env_id, self._window = env_id, window
         self.keywords = {**DEFAULTS, **keywords, "action_mode": "text"}
         self._envs: dict[str | None, VisionToolEnv] = {}
         self._making = threading.Lock()
@@ -95,7 +96,7 @@ class SharedEnv:
         """Who answers an environment's requests: one for all that runs on an event loop, so that they are batched."""
         pools = self._pools.setdefault(asyncio.get_running_loop(), {})
         if id(env.pool) not in pools:
-            pools[id(env.pool)] = AsyncPool(env.pool, self._threads)
+            pools[id(env.pool)] = AsyncPool(env.pool, self._threads, self._window)
         return pools[id(env.pool)]
 
 
@@ -103,23 +104,26 @@ _shared: dict[str, SharedEnv] = {}
 _sharing = threading.Lock()
 
 
-def shared_env(env_id: str, keywords: Mapping[str, Any]) -> SharedEnv:
+def shared_env(env_id: str, keywords: Mapping[str, Any], window: float = WINDOW) -> SharedEnv:
     """What a process has with these settings, made when it is first asked for.
 
     Args:
         env_id: as ``gym.make`` takes it; ``package.module:ID`` imports the module that registers it.
         keywords: of the environment, as a YAML file can have them.
+        window: for how many seconds expert requests are gathered, unless all trajectories wait for experts.
 
     Raises:
-        InvalidData: if a keyword is no plain value.
+        InvalidData: if a keyword is no plain value, or the window is out of range.
 
     Example:
         >>> first = shared_env("VisHarness/RefSeg-v0", {"experts": "oracle", "split": "val"})
         >>> first is shared_env("VisHarness/RefSeg-v0", {"split": "val", "experts": "oracle"})
         True
     """
+    if isinstance(window, bool) or not isinstance(window, (int, float)) or not 0 <= window < float("inf"):
+        raise InvalidData(f"Expected expert_window to be a number of seconds of at least 0, but got {window!r}.")
     try:
-        key = json.dumps([env_id, dict(keywords)], sort_keys=True)
+        key = json.dumps([env_id, dict(keywords), window], sort_keys=True)
     except TypeError as error:
         raise InvalidData(
             f"Expected the settings of {env_id!r} to be plain values, as a YAML file has them, but {error}: register "
@@ -127,7 +131,7 @@ def shared_env(env_id: str, keywords: Mapping[str, Any]) -> SharedEnv:
         ) from None
     with _sharing:
         if key not in _shared:
-            _shared[key] = SharedEnv(env_id, keywords)
+            _shared[key] = SharedEnv(env_id, keywords, window)
         return _shared[key]
 
 
