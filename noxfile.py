@@ -15,6 +15,7 @@ TOOLS = ("coverage[toml]>=7.6", "hypothesis>=6.100", "pytest>=8.2", "pytest-cov>
 
 TRAINERS: dict[str, str | None] = {
     "gem": "3.11",
+    "nemo_gym": "3.12",
     "openenv": None,
     "rllib": None,
     "skyrl": None,
