@@ -4,6 +4,8 @@ from importlib.util import find_spec
 
 _NEEDS = {
     "visenv/adapters/gem.py": "gem",
+    "visenv/adapters/nemo_gym.py": "nemo_gym",
+    "visenv/adapters/nemo_gym_agent.py": "nemo_gym",
     "visenv/adapters/openenv": "openenv",
     "visenv/adapters/rllib.py": "tree",
     "visenv/adapters/skyrl.py": "skyrl_gym",

@@ -7,11 +7,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import gymnasium as gym
+import numpy as np
 import pytest
 from stubs import BrightExpert, BrokenExpert, SquareDataset
 
 from visenv.adapters.making import make_env
-from visenv.adapters.rows import first_samples, row_options
+from visenv.adapters.rows import first_samples, row_options, row_seed
 from visenv.adapters.threads import OnThreads
 from visenv.errors import EpisodeOver, InvalidData
 
@@ -116,6 +117,11 @@ def test_the_thread_ends_with_the_last_environment():
 def test_rows_name_samples():
     assert row_options({"prompt": [], "sample_id": "a/1", "index": 4}) == {"sample_id": "a/1"}
     assert row_options({"sample_id": None, "index": None}) == {}
+    assert row_seed({"seed": np.int64(4)}) == 4
+    assert row_seed({"seed": None}) is None
+    for seed in (-1, True, "3", 1.5):
+        with pytest.raises(InvalidData, match="Expected a seed"):
+            row_seed({"seed": seed})
     env = make_env(ENV_ID, {"dataset": SquareDataset(), "experts": BrightExpert()})
     assert [sample.sample_id for sample in first_samples(env, 2)] == ["squares/0", "squares/1"]
     assert len(list(first_samples(env, None))) == 3

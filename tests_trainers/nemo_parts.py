@@ -33,7 +33,7 @@ def broken():
 
 
 def response(*items):
-    """What a model answers: texts, and function calls as ``(name, arguments)``; arguments may be a text of their own."""
+    """What a model answers: texts, and function calls as ``(name, arguments)``, the latter also as a text."""
     output = []
     for place, item in enumerate(items):
         if isinstance(item, str):
@@ -56,7 +56,7 @@ def response(*items):
 
 
 class ScriptedModel(SimpleResponsesAPIModel):
-    """Answers the n-th request of a conversation with the n-th line of a script, and counts the pictures it is shown."""
+    """Answers the n-th request of a conversation with the n-th line of a script, and counts pictures."""
 
     config: BaseResponsesAPIModelConfig
     script: list = []

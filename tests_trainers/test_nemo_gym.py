@@ -110,7 +110,8 @@ def test_its_own_collection_of_rollouts_comes_to_what_the_local_environment_come
     counters = served._kind.first.pool.counters
     assert counters.requests == 24
     assert counters.batches <= 4, "What one rollout was answered, others of its sample get from the pool."
-    assert served.session_state == {}
+    assert [session.came_to for session in served.session_state.values()].count(None) == 0
+    assert len(served.session_state) == 8, "Those of the other agents are over with their last step."
     assert {one["agent_ref"]["name"] for one in averages} == set(AGENTS)
     for one in averages:
         assert one["key_metrics"]["mean/gIoU"] == 1.0
@@ -119,7 +120,7 @@ def test_its_own_collection_of_rollouts_comes_to_what_the_local_environment_come
 
 
 def test_invalid_rollouts_are_kept_apart(tmp_path):
-    """Those of NeMo-Gym's own ``gymnasium_agent``, whose results have no place for it, are flagged in their ``info``."""
+    """Those of NeMo-Gym's own ``gymnasium_agent``, which drops the mark, are flagged in their ``info``."""
     experts.register("broken-for-nemo-gym", "nemo_parts:broken")
     env = {"dataset": "scenes", "split": "val", "experts": "broken-for-nemo-gym"}
     configure({"env_id": ENV_ID, "env": env})
@@ -153,7 +154,21 @@ def test_a_tool_is_an_endpoint_and_a_bad_call_is_a_turn():
     came = server.post("/verify", json=row(index=1, response=response("And so on."))).json()
     assert (came["reward"], came["terminated"], came["info"]["sample_id"]) == (5.0, True, "squares/1")
     assert came["info"]["outcome"]["answer"] == ANSWER, "What was said after the end changes nothing."
-    assert server.post("/verify", json=row(response=response("so"))).status_code == 409
+    again = server.post("/verify", json=row(response=response("so"), info="of the row")).json()
+    assert (again["reward"], again["info"]) == (5.0, came["info"]), "It comes to the same however often that is asked."
+    assert server.post("/MergeBoxMask", json=MERGE[1]).text == FINISHED
+
+
+def test_a_model_cannot_begin_its_episode_again_or_choose_another():
+    server = client()
+    server.post("/seed_session", json=row(index=1))
+    for endpoint in ("/seed_session", "/reset"):
+        assert server.post(endpoint, json=row(index=0)).status_code == 409
+    for name in ("a/b", "step/", "Fly?x=1", "%00"):
+        assert "unknown_tool" in server.post(f"/{name}", json={}).text
+    came = server.post("/verify", json=row(response=response("So."))).json()
+    assert (came["info"]["sample_id"], came["info"]["turn"]) == ("squares/1", 5)
+    assert server.post("/seed_session", json=row(index=0)).status_code == 409
 
 
 @pytest.mark.parametrize(
@@ -252,10 +267,12 @@ def test_misuse_is_said():
     assert "begin one" in server.post("/PhraseToBoxMask", json={}).json()["detail"]
     refused = server.post("/reset", json=row(index=7))
     assert (refused.status_code, "from 0 to 2" in refused.json()["detail"]) == (422, True)
+    refused = server.post("/seed_session", json=row(seed="new"))
+    assert (refused.status_code, "Expected a seed" in refused.json()["detail"]) == (422, True)
 
 
 def test_the_example_is_started_as_nemo_gym_starts_it(tmp_path):
-    """As ``gym env start`` does: each server a process of its own, told of the whole configuration by its environment."""
+    """As ``gym env start`` does: a process of its own, told of the whole configuration by its environment."""
     config = configure({"env": {"experts": "oracle"}})
     config.ray_head_node_address = None
     folder = shutil.copytree(EXAMPLE / "resources_servers" / "visenv", tmp_path / "visenv")

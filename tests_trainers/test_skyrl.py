@@ -138,8 +138,9 @@ def test_a_rollout_that_is_given_up_is_measured_and_paid_nothing_more():
 def test_special_tokens_at_the_end_of_a_turn_are_no_part_of_it():
     _, outputs, _ = played(registered(), (f"{FIND}<|im_end|>", f"{MERGE}\n<|im_end|>\n<|endoftext|>"), {"index": 0})
     assert [output["metadata"]["error"] for output in outputs] == [None, None]
-    _, outputs, _ = played(ENV_ID, ("<|im_end|>",), {"index": 0})
-    assert outputs[0]["metadata"]["error"] is not None
+    for odd in ("<|im_end|>", " " * 200_000 + "|>", "<| |>", "|>", "<|im_end|> and so on |>"):
+        _, outputs, _ = played(ENV_ID, (odd,), {"index": 0})
+        assert outputs[0]["metadata"]["error"] is not None
 
 
 def test_an_invalid_episode_is_flagged_paid_nothing_and_left_out_of_averages():

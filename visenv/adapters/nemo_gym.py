@@ -12,6 +12,8 @@ Some things are as NeMo-Gym has them, and the adapter makes the best of each:
   the ``gymnasium_agent`` whose model sees the pictures of replies, too.
 - A picture that was shown stays in the model's context, so nothing is archived: ``memory`` is ``"keep_all"``.
 - A session may never be verified, if its agent has died: the longest unused is forgotten beyond ``max_sessions``.
+- Endpoints and tools have one name space, so a model can call ``seed_session`` or ``verify``: an episode of
+  ``simple_agent`` is begun once, and comes to what it has come to however often that is asked.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ import numpy as np
 from visenv.adapters.blocks import as_text
 from visenv.adapters.calls import written_call
 from visenv.adapters.making import Shared, make_env
-from visenv.adapters.rows import first_samples, row_options
+from visenv.adapters.rows import first_samples, row_options, row_seed
 from visenv.async_batches import AsyncPool, drive_async
 from visenv.env import VisionToolEnv
 from visenv.episode import Episode, StepResult
@@ -74,8 +76,8 @@ class VisionServerConfig(BaseResourcesServerConfig):
     """Whether replies bring their pictures along, for ``VisionAgent``."""
     seed: int | None = None
     """From which samples are drawn for rows that name none."""
-    max_sessions: int = Field(4096, ge=1)
-    """How many episodes are kept at the same time."""
+    max_sessions: int = Field(1024, ge=1)
+    """How many sessions are remembered; those that have ended go first."""
 
 
 class SeedSessionRequest(BaseSeedSessionRequest):
@@ -104,8 +106,30 @@ class _Session:
     """One episode, and what it has paid so far."""
 
     env: VisionToolEnv
+    begun_once: bool
+    """Whether it cannot be begun again: its tools are called as endpoints."""
     paid: float = 0.0
+    came_to: dict[str, Any] | None = None
+    """What ``/verify`` has said; nothing else is done in the session any more."""
     one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def end(self) -> dict[str, Any]:
+        """What the episode has come to, as if at the turn limit if it has not ended; its pictures are let go."""
+        if self.came_to is not None:
+            return self.came_to
+        episode = self.env.episode
+        if not episode.done:
+            self.paid += sum(episode.stop().values())
+        invalid = episode.problem is not None
+        self.came_to = {
+            "reward": 0.0 if invalid else self.paid,
+            "terminated": not invalid,
+            "truncated": invalid,
+            "info": self.env.info(),
+            **(FAILED if invalid else {}),
+        }
+        del self.env
+        return self.came_to
 
 
 class VisionServer(GymnasiumServer):
@@ -119,8 +143,8 @@ class VisionServer(GymnasiumServer):
         server_client: of NeMo-Gym.
 
     Raises:
-        VisenvError: as ``gym.make``: data, weights and devices are checked now.
-        InvalidData: for more than one worker process: episodes live in one.
+        VisenvError: as ``gym.make``: data, weights and devices are checked now. Pydantic makes a ``ValidationError``
+            with the same message of those that are a ``ValueError``, among them that of several worker processes.
     """
 
     config: VisionServerConfig
@@ -149,19 +173,19 @@ class VisionServer(GymnasiumServer):
         app.post("/seed_session")(self.seed_session)
         app.post("/verify")(self.verify)
         # Whatever else is called is a tool, or a mistake of the model, which is a turn.
-        app.post("/{tool}")(self.call_tool)
+        app.post("/{tool:path}")(self.call_tool)
         return app
 
     # --- gymnasium_agent ----------------------------------------------------------------------------------------------
 
     async def reset(self, metadata: dict[str, Any], session_id: str | None = None) -> tuple[str | None, dict[str, Any]]:
         """Begin an episode about the sample of a row; the task as text, unless the row has it in its prompt."""
-        session = await self._begin(metadata, session_id)
+        session = await self._begin(metadata, session_id, once=False)
         info = session.env.info()
         if row_options(metadata):
             return None, info
         blocks = session.env.episode.messages()[-1]["content"]
-        return as_text(blocks), self._with_content(info, blocks)
+        return as_text(blocks), await self._with_content(info, blocks)
 
     async def step(
         self, action: NeMoGymResponse, metadata: dict[str, Any], session_id: str | None = None
@@ -173,6 +197,8 @@ class VisionServer(GymnasiumServer):
             episode has ended, whether it was cut short (because it is invalid), and the environment's ``info``.
         """
         session = self._session(session_id)
+        if session.came_to is not None:
+            raise HTTPException(409, FINISHED)
         calls = [item for item in action.output if item.type == "function_call"]
         cut = action.incomplete_details is not None and action.incomplete_details.reason == CUT
         reason = "length" if cut else None
@@ -188,51 +214,42 @@ class VisionServer(GymnasiumServer):
             # Outputs of functions are texts: pictures follow in a message.
             blocks = [block for block in blocks if block["type"] == "image"] if self.config.pictures else []
         if not episode.done:
-            info = self._with_content(info, blocks)
+            info = await self._with_content(info, blocks)
         return as_text(blocks) or None, result.reward, result.terminated, result.truncated, info
 
     # --- simple_agent -------------------------------------------------------------------------------------------------
 
     async def seed_session(self, request: Request, body: SeedSessionRequest) -> BaseSeedSessionResponse:
         """Begin an episode about the sample of a row."""
-        await self._begin(body.model_extra or {}, request.session[SESSION_ID_KEY])
+        await self._begin(body.model_extra or {}, request.session[SESSION_ID_KEY], once=True)
         return BaseSeedSessionResponse()
 
     async def call_tool(self, tool: str, request: Request) -> PlainTextResponse:
         """Carry out a call: one turn. Whatever is wrong with it is said, and is a turn, too."""
         session = self._session(request.session[SESSION_ID_KEY])
+        if session.came_to is not None:
+            return PlainTextResponse(FINISHED)
+        episode = session.env.episode
         try:
             arguments = load_json((await request.body()).decode("utf-8"))
         except (InvalidData, UnicodeDecodeError) as problem:
             action: Any = Malformed("bad_json", f"The arguments are not valid JSON: {problem}.")
         else:
-            action = written_call(session.env.episode, tool, arguments)
+            action = written_call(episode, tool, arguments)
         if await self._step(session, action) is None:
             return PlainTextResponse(FINISHED)
-        return PlainTextResponse(as_text(session.env.episode.reply()))
+        return PlainTextResponse(as_text(episode.reply()))
 
     async def verify(self, request: Request, body: VerifyRequest) -> VerifyResponse:
         """Say what the episode has paid. If it has not ended, the model's last text is its answer; without, it is over.
 
         An invalid episode has the reward 0, ``info["invalid"]`` says why, and its rollout is marked as failed.
         """
-        session_id = request.session[SESSION_ID_KEY]
-        session = self._session(session_id)
-        episode = session.env.episode
-        if not episode.done and (text := _last_text(body.response)):
+        session = self._session(request.session[SESSION_ID_KEY])
+        if text := _last_text(body.response):
             await self._step(session, {"name": "Answer", "arguments": {"text": text}})
-        if not episode.done:
-            session.paid += sum(episode.stop().values())
-        await self.close_session(session_id)
-        invalid = episode.problem is not None
-        return VerifyResponse(
-            **body.model_dump(),
-            **(FAILED if invalid else {}),
-            reward=0.0 if invalid else session.paid,
-            terminated=not invalid,
-            truncated=invalid,
-            info=session.env.info(),
-        )
+        async with session.one_at_a_time:
+            return VerifyResponse(**{**body.model_dump(), **session.end()})
 
     # --- both ---------------------------------------------------------------------------------------------------------
 
@@ -252,20 +269,23 @@ class VisionServer(GymnasiumServer):
             "mean/unfinished": unfinished / max(1, len(infos)),
         }
 
-    async def _begin(self, row: Mapping[str, Any], session_id: str | None) -> _Session:
+    async def _begin(self, row: Mapping[str, Any], session_id: str | None, once: bool) -> _Session:
+        before = self.session_state.get(session_id)
+        if before is not None and before.begun_once:
+            raise HTTPException(409, "The episode of this session has been begun already.")
         env = self._kind.make()
-        seed = row.get("seed")
-        if seed is None:
-            seed = int(self._seeds.spawn(1)[0].generate_state(1)[0])
+        drawn = int(self._seeds.spawn(1)[0].generate_state(1)[0])
         try:
+            seed = row_seed(row)
             async with self._drawing:
-                await asyncio.to_thread(env.reset, seed=seed, options=row_options(row))
+                await asyncio.to_thread(env.reset, seed=drawn if seed is None else seed, options=row_options(row))
         except (DatasetError, InvalidData) as problem:
             raise HTTPException(422, str(problem)) from problem
-        while len(self.session_state) >= self.config.max_sessions:
-            del self.session_state[next(iter(self.session_state))]
         self.session_state.pop(session_id, None)
-        self.session_state[session_id] = session = _Session(env)
+        while len(self.session_state) >= self.config.max_sessions:
+            ended = (one for one, session in self.session_state.items() if session.came_to is not None)
+            del self.session_state[next(ended, next(iter(self.session_state)))]
+        self.session_state[session_id] = session = _Session(env, once)
         return session
 
     def _session(self, session_id: str | None) -> _Session:
@@ -278,17 +298,20 @@ class VisionServer(GymnasiumServer):
 
     async def _step(self, session: _Session, action: Any) -> StepResult | None:
         """Take one turn; None if the episode has ended before."""
-        env = session.env
         async with session.one_at_a_time:
-            if env.episode.done:
+            if session.came_to is not None or session.env.episode.done:
                 return None
+            env = session.env
             with self._pool.member():
                 result = env.finish(await drive_async(env.stepping(action), self._pool))
             session.paid += result.reward
             return result
 
-    def _with_content(self, info: dict[str, Any], blocks: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-        return {**info, "content": _content(blocks)} if self.config.pictures else info
+    async def _with_content(self, info: dict[str, Any], blocks: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+        if not self.config.pictures:
+            return info
+        # Compressing pictures takes its time: other sessions go on.
+        return {**info, "content": await asyncio.to_thread(_content, blocks)}
 
 
 def _turn(episode: Episode, calls: list[Any], text: str, reason: str | None) -> Any:

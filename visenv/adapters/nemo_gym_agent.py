@@ -1,7 +1,7 @@
 """NeMo-Gym's agent for environments in the style of Gymnasium, whose model sees the pictures of replies.
 
-NeMo-Gym's replies are texts. ``VisionServer`` with ``pictures: true`` brings their pictures along, and here they are put
-into the messages: those that the model is sent, and those of the record. The loop is NeMo-Gym's own.
+NeMo-Gym's replies are texts. ``VisionServer`` with ``pictures: true`` brings their pictures along, and here they are
+put into the messages: those that the model is sent, and those of the record. The loop is NeMo-Gym's own.
 """
 
 from __future__ import annotations

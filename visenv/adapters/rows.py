@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
 from visenv.env import VisionToolEnv
 from visenv.errors import InvalidData
 from visenv.types import Sample
@@ -21,6 +23,24 @@ def row_options(row: Mapping[str, Any]) -> dict[str, Any]:
         if row.get(name) is not None:
             return {name: row[name]}
     return {}
+
+
+def row_seed(row: Mapping[str, Any]) -> int | None:
+    """The seed that a row names; None if it names none.
+
+    Raises:
+        InvalidData: if it is no whole number of at least 0.
+
+    Example:
+        >>> row_seed({"seed": 3}), row_seed({})
+        (3, None)
+    """
+    seed = row.get("seed")
+    if seed is None:
+        return None
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise InvalidData(f"Expected a seed of at least 0 in the row, but got {seed!r:.80}.")
+    return int(seed)
 
 
 def first_samples(env: VisionToolEnv, size: int | None) -> Iterator[Sample]:

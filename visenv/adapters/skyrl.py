@@ -19,7 +19,7 @@ from typing import Any
 
 from visenv.adapters.blocks import as_text, with_data_urls
 from visenv.adapters.making import make_env
-from visenv.adapters.rows import first_samples, row_options
+from visenv.adapters.rows import first_samples, row_options, row_seed
 from visenv.adapters.threads import OnThreads
 from visenv.errors import MissingDependency
 
@@ -30,8 +30,7 @@ try:
 except ImportError as error:
     raise MissingDependency('visenv.adapters.skyrl needs SkyRL-Gym: pip install "visenv[skyrl]".') from error
 
-_END_OF_TURN = re.compile(r"(?:\s*<\|\w+\|>)+\s*$")
-"""Special tokens that inference engines may leave at the end of a model's text."""
+_SPECIAL = re.compile(r"<\|\w{1,64}\|>")
 
 
 def register(env_id: str, *, name: str | None = None, pictures: bool = True, **keywords: Any) -> str:
@@ -85,7 +84,7 @@ class SkyRLEnv(BaseTextEnv):
         self.env = kind.make(**{**(env_config or {}), **limit})
         self.max_turns = self.env.config.max_turns
         self._kind, self._pictures = kind, pictures
-        self._options, self._seed = row_options(row), row.get("seed")
+        self._options, self._seed = row_options(row), row_seed(row)
         self._paid = 0.0
 
     def init(self, prompt: ConversationType) -> tuple[ConversationType, dict[str, Any]]:
@@ -117,7 +116,7 @@ class SkyRLEnv(BaseTextEnv):
         Raises:
             EpisodeOver: if it has ended before, or was not begun.
         """
-        result = self._kind.step(self.env, _END_OF_TURN.sub("", action))
+        result = self._kind.step(self.env, _without_end(action))
         episode = self.env.episode
         self.turns = episode.turns
         self._paid += result.reward
@@ -150,6 +149,17 @@ class SkyRLEnv(BaseTextEnv):
     def _shown(self, message: Mapping[str, Any]) -> dict[str, Any]:
         blocks = message["content"]
         return {"role": message["role"], "content": with_data_urls(blocks) if self._pictures else as_text(blocks)}
+
+
+def _without_end(action: Any) -> Any:
+    """A turn without the special tokens that inference engines may leave at its end."""
+    while isinstance(action, str) and action.rstrip().endswith("|>"):
+        text = action.rstrip()
+        start = text.rfind("<|")
+        if start < 0 or not _SPECIAL.fullmatch(text, start):
+            break
+        action = text[:start].rstrip()
+    return action
 
 
 def to_rows(env_id: str, *, name: str | None = None, size: int | None = None, **keywords: Any) -> list[dict[str, Any]]:
