@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from visenv.capabilities import NOWHERE, EstimateDepth, Search
 from visenv.errors import InvalidData
+from visenv.experts import presets
 from visenv.experts.search import Document, LocalSearch, documents, read_folder
 from visenv.experts.search.documents import PASSAGE_CHARACTERS, passages
 from visenv.experts.search.index import MAX_TERMS, match_expression
@@ -165,16 +166,18 @@ def test_an_index_is_kept_in_one_file_and_shared(tmp_path):
     assert len(list((tmp_path / "index").iterdir())) == 1
 
 
-@pytest.mark.parametrize("damage", ["empty", "noise", "cut", "other rows", "a view"])
+@pytest.mark.parametrize("damage", ["empty", "noise", "cut", "other rows", "numbers", "a view"])
 def test_a_broken_index_is_made_anew(tmp_path, damage):
     search = LocalSearch(TOWNS, cache=tmp_path)
     (file,) = tmp_path.iterdir()
     search.close()
     data = file.read_bytes()
-    if damage in ("other rows", "a view"):
+    if damage in ("other rows", "numbers", "a view"):
         connection = sqlite3.connect(file)
         if damage == "other rows":
             connection.execute("UPDATE passages SET body = 'A kite of lies.' WHERE title = 'Velmora'")
+        elif damage == "numbers":
+            connection.execute("UPDATE passages_content SET c0 = 7")
         else:
             connection.executescript("DROP TABLE passages; CREATE VIEW passages AS SELECT 'a' AS title, 'b' AS body")
         connection.commit()
@@ -217,6 +220,15 @@ def test_a_folder_is_read_in_the_order_of_its_paths(tmp_path):
     ]
     assert find(LocalSearch(tmp_path), "fly").titles == ()
     assert find(LocalSearch(str(tmp_path)), "flies").titles == ("The Kite",)
+
+
+def test_a_preset_names_a_folder_and_a_cache(tmp_path):
+    (tmp_path / "a.txt").write_text("A red kite.")
+    preset = {"experts": [{"expert": "search", "documents": str(tmp_path), "cache": str(tmp_path / "index")}]}
+    search, *rest = presets.make({**preset, "rest": "classical"})
+    assert find(search, "kite").titles == ("a",)
+    assert [expert.name for expert in rest] == ["classical"]
+    assert len(list((tmp_path / "index").iterdir())) == 1
 
 
 def broken_folders(tmp_path):

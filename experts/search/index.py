@@ -213,7 +213,7 @@ def _opened(file: Path, digest: str) -> sqlite3.Connection | None:
         created = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'passages'").fetchall()
         if whole and created == [(_CREATE,)] and _digest(connection.execute(_ALL)) == digest:
             return connection
-    except sqlite3.DatabaseError:
-        pass
+    except (sqlite3.DatabaseError, AttributeError):
+        pass  # Broken, or with numbers where texts were written.
     connection.close()
     return None
