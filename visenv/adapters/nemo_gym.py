@@ -199,14 +199,15 @@ class VisionServer(GymnasiumServer):
         session = self._session(session_id)
         if session.came_to is not None:
             raise HTTPException(409, FINISHED)
+        env = session.env
         calls = [item for item in action.output if item.type == "function_call"]
         cut = action.incomplete_details is not None and action.incomplete_details.reason == CUT
         reason = "length" if cut else None
-        turn = _turn(session.env.episode, calls, extract_text(action), reason)
+        turn = _turn(env.episode, calls, extract_text(action), reason)
         result = await self._step(session, {"text": turn, "finish_reason": reason})
         if result is None:
             raise HTTPException(409, FINISHED)
-        episode, info = session.env.episode, session.env.info()
+        episode, info = env.episode, env.info()
         blocks = episode.messages()[-1]["content"]
         if calls:
             output = as_text(episode.reply())
