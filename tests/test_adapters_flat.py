@@ -1,22 +1,50 @@
 """Environments without spaces that trainers of arrays cannot take."""
 
+import json
+
 import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
-from gymnasium.utils.env_checker import check_env
+from gymnasium.utils.env_checker import check_env, data_equivalence
 from hypothesis import given
 from hypothesis import strategies as st
 
 from visenv.adapters.flat import FlatEnv, FlatVectorEnv, flat_space, from_flat, to_flat
+from visenv.builtin import ENVIRONMENTS
 from visenv.errors import InvalidData
 from visenv.policies import make_policy
 from visenv.records import action_record
 from visenv.spaces import PRINTABLE
-from visenv.types import Malformed, ToolCall
+from visenv.tools.toolsets import VISHARNESS
+from visenv.types import Argument, Malformed, ToolCall, ToolSpec
+from visenv.workspace import Effect
 
 ID = "VisHarness/RefSeg-v0"
 MODES = ("structured", "text", "discrete")
+
+
+class Everything:
+    """A tool with an argument of each kind that the usual tools lack."""
+
+    spec = ToolSpec(
+        "Everything",
+        "Does nothing.",
+        (
+            Argument("image", "image", "an image"),
+            Argument("box", "box", "a box"),
+            Argument("point", "point", "a point"),
+            Argument("points", "points", "points"),
+            Argument("many", "integer", "a number", low=1, high=5),
+            Argument("some", "choices", "some of them", choices=("a", "b")),
+        ),
+    )
+
+    def run(self, arguments, context):
+        return Effect((f"{arguments['many']}",))
+
+
+KINDS = (Everything, *VISHARNESS)
 
 
 def flat(mode="structured", padding=None, **keywords):
@@ -46,6 +74,18 @@ def test_flat_environments_pass_the_checker(mode, padding):
     env.reset(seed=0)
     env.action_space.seed(0)
     for _ in range(30):
+        observation, _, terminated, truncated, _ = env.step(env.action_space.sample())
+        assert env.observation_space.contains(observation)
+        if terminated or truncated:
+            env.reset()
+
+
+@pytest.mark.parametrize("env_id", sorted(ENVIRONMENTS))
+def test_every_environment_is_flat(env_id):
+    env = FlatEnv(gym.make(env_id, obs="features"))
+    env.reset(seed=0)
+    env.action_space.seed(0)
+    for _ in range(5):
         observation, _, terminated, truncated, _ = env.step(env.action_space.sample())
         assert env.observation_space.contains(observation)
         if terminated or truncated:
@@ -131,6 +171,58 @@ def test_a_call_that_the_space_lacks_is_refused(call):
     env.reset(options={"index": 0})
     with pytest.raises(InvalidData):
         env.flat_action(call)
+
+
+@pytest.mark.parametrize("toolset", ["visharness", KINDS], ids=["visharness", "every kind"])
+def test_every_element_is_found_again_from_the_call_that_it_means(toolset):
+    env = flat(toolset=toolset)
+    vision = env.unwrapped
+    env.reset(options={"index": 0})
+    env.step(ToolCall("SplitImageIntoPatches", {"patch_configs": {"img_0": 128}}))
+    space = vision.action_space
+    space.seed(0)
+    found = 0
+    for _ in range(200):
+        call = vision.interpret(space.sample())
+        try:
+            action = env.flat_action(action_record(call))
+        except InvalidData:
+            # It names an image, or a candidate, that is not there.
+            assert "slot" in repr(call) or "number" in repr(call)
+            continue
+        assert env.action_space.contains(action)
+        name = env.tools[action["tool"]]
+        members = dict(zip(env.tools, space.spaces, strict=True))
+        again = vision.interpret((int(action["tool"]), from_flat(members[name], action[name])))
+        assert type(again) is type(call)
+        assert data_equivalence(plain(again), plain(call))
+        found += 1
+    assert found > 50
+
+
+def plain(action):
+    """A record in which coordinates are rounded to what single precision tells apart."""
+    return json.loads(json.dumps(action_record(action)), parse_float=lambda text: round(float(text), 2))
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [("many", 1.5), ("many", 1e300), ("many", "x"), ("many", None), ("box", [1, 2, 3]), ("box", ["a"] * 4), ("box", 7)],
+)
+def test_a_value_of_another_kind_is_refused(argument, value):
+    env = flat(toolset=KINDS)
+    env.reset(options={"index": 0})
+    arguments = {
+        "image": "img_0",
+        "box": [0, 0, 9, 9],
+        "point": [1, 2],
+        "points": [[3, 4, 1]],
+        "many": 2,
+        "some": ["a"],
+    }
+    assert env.flat_action({"name": "Everything", "arguments": arguments})["tool"] == 0
+    with pytest.raises(InvalidData):
+        env.flat_action({"name": "Everything", "arguments": {**arguments, argument: value}})
 
 
 @pytest.mark.parametrize("mode", MODES)

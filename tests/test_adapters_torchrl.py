@@ -14,6 +14,7 @@ from torchrl.objectives import ClipPPOLoss
 from torchrl.objectives.value import GAE
 
 from visenv.adapters.torchrl import MaskedMultiCategorical, VisionEnv, make_actor_critic, make_env
+from visenv.builtin import ENVIRONMENTS
 from visenv.errors import InvalidData
 from visenv.types import Answer
 
@@ -154,6 +155,17 @@ def test_probabilities_are_those_of_the_unmasked_choices():
     assert drawn[..., 0].max() == 1
     free = MaskedMultiCategorical(logits, nvec=(3, 2))
     assert free.log_prob(torch.tensor([[2, 1]])).exp().item() == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("env_id", sorted(ENVIRONMENTS))
+def test_the_actor_plays_every_environment(env_id):
+    env = make_env(env_id, 2, obs="features")
+    actor, critic = make_actor_critic(env, 16)
+    rollout = critic(env.rollout(3, actor, break_when_any_done=False))
+    assert rollout["action"].shape == (2, 3, 6)
+    assert rollout["state_value"].isfinite().all()
+    assert rollout["action_log_prob"].le(0).all()
+    env.close()
 
 
 def train(env, batches, frames):

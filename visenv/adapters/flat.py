@@ -28,12 +28,13 @@ from gymnasium.vector import AutoresetMode, VectorWrapper
 from gymnasium.vector.utils import batch_space, iterate
 
 from visenv.actions import discrete_masks
+from visenv.adapters.elements import structured_arguments
 from visenv.adapters.padding import Padding, pad_view
 from visenv.env import VisionToolEnv
 from visenv.errors import InvalidData
 from visenv.observation import Observation
 from visenv.spaces import SLOTS
-from visenv.types import Answer, Argument, Malformed, ToolCall
+from visenv.types import Answer, Malformed, ToolCall
 from visenv.vector import VisionToolVectorEnv
 from visenv.wrappers.text import vision_env
 
@@ -58,11 +59,13 @@ def to_flat(space: spaces.Space[Any], value: Any) -> Any:
     """An element of a space as one of ``flat_space(space)``.
 
     Raises:
-        InvalidData: if a text is too long for the space, or has a character that it lacks.
+        InvalidData: if a text is too long for the space, or has a character that it lacks; or a number is none of its.
     """
     if isinstance(space, spaces.Dict):
         return {name: to_flat(part, value[name]) for name, part in space.spaces.items()}
     if isinstance(space, spaces.Text):
+        if not isinstance(value, str):
+            raise InvalidData(f"Expected a text, but got {value!r:.80}.")
         unknown = sorted({letter for letter in value if letter not in space.character_set})
         if len(value) > space.max_length or unknown:
             why = f"{unknown[0]!r} in it" if unknown else f"{len(value)} characters"
@@ -71,7 +74,12 @@ def to_flat(space: spaces.Space[Any], value: Any) -> Any:
         row = np.zeros(space.max_length, np.int64)
         row[: len(value)] = [places[letter] for letter in value]
         return row
-    return np.int64(value - space.start) if isinstance(space, spaces.Discrete) else np.asarray(value, space.dtype)
+    if isinstance(space, spaces.Discrete):
+        if int(value) != value or not 0 <= value - space.start < space.n:
+            last = space.start + space.n - 1
+            raise InvalidData(f"Expected a whole number from {space.start} to {last}, but got {value!r:.80}.")
+        return np.int64(value - space.start)
+    return np.asarray(value, space.dtype)
 
 
 def from_flat(space: spaces.Space[Any], value: Any) -> Any:
@@ -123,9 +131,13 @@ class FlatView:
     def observation(self, env: VisionToolEnv, observation: Observation) -> Observation:
         """What is observed."""
         seen: Observation = {**observation} if self.padding is None else {**pad_view(env, self.padding).arrays()}
-        if self._mask:
-            seen[MASK] = discrete_masks(self._specs, self._mask, env.episode).astype(np.uint8)
-        return seen
+        return {**seen, **{name: values[0] for name, values in self.masks([env]).items()}}
+
+    def masks(self, envs: Sequence[VisionToolEnv]) -> Observation:
+        """The masks of some environments under their name; nothing where there are none."""
+        if not self._mask:
+            return {}
+        return {MASK: np.stack([discrete_masks(self._specs, self._mask, env.episode) for env in envs]).astype(np.uint8)}
 
     def action(self, action: Any) -> Any:
         """A flat action as the environment takes it; others are left as they are, for it to judge."""
@@ -172,20 +184,11 @@ class FlatView:
         if name == ANSWER:
             return {**values, name: to_flat(member, {"text": str(given.get("text", ""))})}
         (spec,) = (spec for spec in self._specs if spec.name == name)
-        if set(given) != (names := {argument.name for argument in spec.arguments}):
-            raise InvalidData(f"Expected {name} with {', '.join(sorted(names))}, but got {given!r:.80}.")
-        workspace = env.episode.workspace
-        slots = [image.name for image in workspace.slots(SLOTS)]
-        named = [given[argument.name] for argument in spec.arguments if argument.kind == "image"]
-        image = next((workspace.images[name] for name in named if name in slots), workspace.root)
-        for argument in spec.arguments:
-            try:
-                value = _structured(argument, given[argument.name], slots, image.size)
-                flat = to_flat(member[argument.name], value)
-            except (TypeError, ValueError, KeyError, AttributeError) as error:
-                what = f"{name} with {argument.name}={given[argument.name]!r:.80}"
-                raise InvalidData(f"The action space has no element for {what}: {error}") from error
-            values[name] = {**values[name], argument.name: flat}
+        arguments = structured_arguments(spec, given, env.episode)
+        try:
+            values[name] = to_flat(member, arguments)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise InvalidData(f"The action space has no element for {name} with {given!r:.200}: {error}") from error
         if not self.action_space.contains(values):
             raise InvalidData(f"The action space has no element for {name} with {given!r:.200}.")
         return values
@@ -196,28 +199,6 @@ def _first(space: spaces.Space[Any]) -> Any:
     if isinstance(space, spaces.Dict):
         return {name: _first(part) for name, part in space.spaces.items()}
     return np.int64(0) if isinstance(space, spaces.Discrete) else np.zeros(space.shape or (), space.dtype)
-
-
-def _structured(argument: Argument, value: Any, slots: Sequence[str], size: tuple[int, int]) -> Any:
-    """The value of a call's argument as an element of its structured space: the way back of ``structured_action``."""
-    if argument.kind == "images":
-        return _bits(value, slots)
-    if argument.kind == "image":
-        return slots.index(value)
-    if argument.kind == "choice":
-        return argument.choices.index(value)
-    if argument.kind == "patch_sizes":
-        (edge,) = set(value.values())
-        return {"images": _bits(list(value), slots), "size": edge}
-    if argument.kind in ("point", "box"):
-        return np.asarray([number / size[place % 2] for place, number in enumerate(value)], np.float32)
-    return value
-
-
-def _bits(names: Sequence[str], slots: Sequence[str]) -> Any:
-    bits = np.zeros(SLOTS, np.int8)
-    bits[[slots.index(name) for name in names]] = 1
-    return bits
 
 
 class FlatEnv(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
@@ -317,8 +298,8 @@ class FlatVectorEnv(VectorWrapper):
         return self._observation(observation), rewards, terminated, truncated, infos
 
     def _observation(self, observation: Observation) -> Observation:
-        rows = [
-            self._view.observation(env, {name: values[index] for name, values in observation.items()})
-            for index, env in enumerate(self.vision.envs)
-        ]
+        if self._view.padding is None:
+            masks = self._view.masks(self.vision.envs)
+            return {**observation, **masks}
+        rows = [self._view.observation(env, {}) for env in self.vision.envs]
         return {name: np.stack([row[name] for row in rows]) for name in rows[0]}

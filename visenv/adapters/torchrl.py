@@ -91,7 +91,7 @@ class VisionEnv(GymWrapper):
         InvalidData: if it is another kind of environment.
     """
 
-    def __init__(self, env: Any = None, padding: Padding | Mapping[str, int] | None = None, **keywords: Any) -> None:
+    def __init__(self, env: Any, padding: Padding | Mapping[str, int] | None = None, **keywords: Any) -> None:
         if isinstance(env, gym.vector.VectorEnv):
             flat: Any = env if isinstance(env, FlatVectorEnv) else FlatVectorEnv(env, padding)
             if flat.vision.autoreset_mode is not gym.vector.AutoresetMode.DISABLED:
