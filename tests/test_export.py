@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from pyarrow import parquet
+from stubs import BrightExpert, SquareDataset
 from typer.testing import CliRunner
 
 from visenv.adapters.trl import environment_class, to_hf_dataset
@@ -23,7 +24,7 @@ from visenv.protocol import get_dialect, parse_turn
 from visenv.protocol.openai import OpenAI
 from visenv.rewards.visharness import compute_score
 from visenv.tools.toolsets import VISHARNESS
-from visenv.types import Answer, ToolCall
+from visenv.types import Answer, Malformed, ToolCall
 from visenv.wrappers import RecordTrajectories
 
 datasets.disable_progress_bars()
@@ -324,6 +325,24 @@ def test_coordinates_are_written_as_models_write_them(tmp_path):
     assert other["run"]["env"]["toolset"] == "list object"
 
 
+def test_what_no_model_has_written_is_never_learned(tmp_path):
+    bad = Malformed("bad_action", "Expected something else.")
+    play(tmp_path / "run", [(0, [bad, *(parse_turn(text) for text in (FIND, MERGE, DONE))])], action_mode="structured")
+    made = export_run(tmp_path / "run", tmp_path / "set", filters=Filters(faulty="keep"))
+    assert dropped(made, "dropped_turns") == {(0, 1): "not_readable"}
+    assert "[malformed turn: bad_action]" in str(rows_of(made)[0]["prompt"])
+
+
+def test_episodes_are_played_again_side_by_side(tmp_path):
+    keywords = {"dataset": SquareDataset(), "experts": BrightExpert()}
+    play(tmp_path / "run", [(index, [FIND, MERGE, DONE]) for index in (0, 1, 2)], **keywords)
+    expert = BrightExpert()
+    made = export_run(tmp_path / "run", tmp_path / "set", env={**keywords, "experts": expert})
+    assert made["rows"] == 9
+    assert [row["episode"] for row in rows_of(made)] == [0] * 3 + [1] * 3 + [2] * 3
+    assert expert.batches == [3], "What they ask is asked at once."
+
+
 def test_a_turn_that_was_cut_is_played_as_cut(tmp_path):
     cut = {"text": "<think>Well, I wonder", "finish_reason": "length"}
     seen = play(tmp_path / "run", [(0, [cut, FIND, MERGE, DONE])])
@@ -351,6 +370,11 @@ def changed(run, tmp_path, edit):
     [
         (lambda record: record["turns"][0].update(reply="img_0: 9 boxes"), "at turn 1, the reply was 'img_0: 9 boxes'"),
         (lambda record: record["turns"][0].update(shown=[]), "at turn 1, the images shown was"),
+        (lambda record: record["images"][0].update(width=9), r"the sizes of the pictures was '\[\[9, 256\]\]'"),
+        (
+            lambda record: record["outcome"].update(termination="max_turns"),
+            "the end was 'max_turns', and is now 'answer'",
+        ),
         (lambda record: record["outcome"].update(count=7), "the number of objects was '7'"),
         (lambda record: record["turns"].append(record["turns"][0]), "at turn 4, the episode was 'another turn'"),
         (lambda record: record.update(query="the hat"), "Expected the query 'the hat'"),

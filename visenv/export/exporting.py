@@ -16,7 +16,7 @@ from visenv.env import VisionToolEnv
 from visenv.errors import InvalidData
 from visenv.export.examples import Example, prompt_example, turn_example
 from visenv.export.formats import FORMS, Form, checked_row, get_form
-from visenv.export.replaying import ReplayError, Snapshot, begin, replay
+from visenv.export.replaying import Snapshot, begin, replay
 from visenv.export.runs import RecordedRun
 from visenv.export.selecting import Filters, Selection, Try, select
 from visenv.export.writing import SHARD_ROWS, SetWriter, check_free
@@ -201,22 +201,16 @@ class _Maker:
     def turns(self) -> Iterator[Example]:
         """A row for each turn of the episodes that are kept."""
         kept = self._selection.kept
-        done = 0
-        for record in self._run.records():
-            one = kept.get(record["episode"])
-            if one is None:
-                continue
-            try:
-                snapshots = list(
-                    replay(self._env, record, recorded_dialect=self._run.recorded_dialect, native=self._run.native)
-                )
-            except ReplayError as error:
-                if not self._skip_changed:
-                    raise
-                self._account.drop_episode(one, "changed", str(error))
-            else:
+        records = (record for record in self._run.records() if record["episode"] in kept)
+        played = replay(self._env, records, recorded_dialect=self._run.recorded_dialect, native=self._run.native)
+        for done, (record, snapshots) in enumerate(played, 1):
+            one = kept[record["episode"]]
+            if isinstance(snapshots, list):
                 yield from self._of_episode(one, snapshots)
-            done += 1
+            elif self._skip_changed:
+                self._account.drop_episode(one, "changed", str(snapshots))
+            else:
+                raise snapshots
             self._progress(done, len(kept))
 
     def _of_episode(self, one: Try, snapshots: list[Snapshot]) -> Iterator[Example]:
@@ -240,8 +234,8 @@ class _Maker:
             self._account.drop_episode(one, "no_turn_left", "every turn of it was dropped")
 
     def _why_not(self, snapshot: Snapshot) -> tuple[str, str] | None:
-        if snapshot.fault is not None:
-            return ("faulty_turn", snapshot.fault) if self._filters.faulty == "drop" else None
+        if snapshot.fault is not None and self._filters.faulty == "drop":
+            return "faulty_turn", snapshot.fault
         if not snapshot.readable:
             return "not_readable", "the dialect would read another action from it"
         budget = self._filters.patch_budget
@@ -253,6 +247,7 @@ class _Maker:
         """A row for each sample of the run."""
         selection, env = self._selection, self._env
         for done, sample_id in enumerate(selection.samples, 1):
+            self._progress(done, len(selection.samples))
             success, tries = selection.success(sample_id), len(selection.samples[sample_id])
             if self._filters.mixed_only and not selection.is_mixed(sample_id):
                 why = "always_right" if success else "always_wrong"
@@ -277,7 +272,6 @@ class _Maker:
             }
             yield prompt_example(episode.messages(), episode.truth, self._writer.pictures.keep, facts)
             self._account.keep_sample(sample_id, tries, round(success, 6))
-            self._progress(done, len(selection.samples))
 
 
 def _silent_score(env: VisionToolEnv) -> float:

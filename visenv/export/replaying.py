@@ -6,14 +6,15 @@ sample and its actions: played again, it shows the same. Whether it did is check
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
-from visenv.driving import drive
+from visenv.driving import drive_all
 from visenv.env import VisionToolEnv
-from visenv.episode import Episode
+from visenv.episode import Episode, Stepping, StepResult
 from visenv.errors import DatasetError, InvalidData
 from visenv.export.coordinates import as_written, has_coordinates, to_pixels
 from visenv.protocol import Dialect, get_dialect
@@ -22,6 +23,8 @@ from visenv.protocol.messages import escape_image_tokens, text_block
 from visenv.records import error_record, tool_of
 from visenv.types import Action, Answer, Malformed, ToolCall
 
+SIDE_BY_SIDE = 8
+"""Episodes that are played at a time."""
 MOST_SHOWN = 200
 """Characters of a reply that an error quotes."""
 
@@ -46,29 +49,74 @@ class Snapshot:
     visual_tokens: int
     """Of the pictures in view."""
     readable: bool
-    """Whether the dialect reads the action back from the target."""
+    """Whether a model can learn to write it: it is a model's text, or the dialect reads the action back from it."""
+
+
+Played: TypeAlias = "list[Snapshot] | ReplayError"
+"""What came of an episode that was played again: its turns, or how it differs from what was recorded."""
 
 
 def replay(
-    env: VisionToolEnv, record: Mapping[str, Any], *, recorded_dialect: str, native: bool = False
-) -> Iterator[Snapshot]:
-    """Play a recorded episode once more.
+    env: VisionToolEnv,
+    records: Iterable[Mapping[str, Any]],
+    *,
+    recorded_dialect: str,
+    native: bool = False,
+    side_by_side: int = SIDE_BY_SIDE,
+) -> Iterator[tuple[Mapping[str, Any], Played]]:
+    """Play recorded episodes once more, several at a time: their requests to the experts share batches.
 
     Args:
-        env: in text mode, of the settings that it was recorded with; it may write turns in another dialect.
-        record: a line of ``trajectories.jsonl``.
-        recorded_dialect: how its turns were written.
+        env: in text mode, of the settings that they were recorded with; it may write turns in another dialect.
+        records: lines of ``trajectories.jsonl``.
+        recorded_dialect: how their turns were written.
         native: whether they came as messages with tool calls beside the text.
+        side_by_side: how many are played at a time.
 
     Yields:
-        Each turn, before which the episode stands where it stood then.
+        Each record, in their order, with every turn as it was seen, or how the episode differs.
 
     Raises:
-        ReplayError: if it is another sample, or comes to something else than what was recorded.
         DatasetError: if there is no such sample.
     """
-    player = _Player(env, record, recorded_dialect, native)
-    yield from player.play()
+    waiting = enumerate(records)
+    seats = [copy.copy(env) for _ in range(side_by_side)]
+    given: dict[int, Mapping[str, Any]] = {}
+    playing: dict[int, tuple[VisionToolEnv, _Playing, Stepping]] = {}
+    played: dict[int, Played] = {}
+    out = 0
+
+    def go_on(number: int, seat: VisionToolEnv, player: _Playing, result: StepResult | None) -> None:
+        try:
+            playing[number] = seat, player, next(player) if result is None else player.send(result)
+        except StopIteration as stop:
+            played[number] = stop.value
+        except ReplayError as error:
+            played[number] = error
+        if number in played:
+            playing.pop(number, None)
+            seats.append(seat)
+
+    while True:
+        # One that takes long must not let the others run ahead without end: their pictures are in memory.
+        while seats and len(given) < 2 * side_by_side and (begun := next(waiting, None)) is not None:
+            number, given[begun[0]] = begun
+            seat = seats.pop()
+            go_on(number, seat, _Player(seat, begun[1], recorded_dialect, native).play(), None)
+        while out in played:
+            yield given.pop(out), played.pop(out)
+            out += 1
+        if not playing:
+            if not given:
+                return
+            continue
+        under_way = list(playing.items())
+        results = drive_all([stepping for _, (_, _, stepping) in under_way], env.pool)
+        for (number, (seat, player, _)), result in zip(under_way, results, strict=True):
+            go_on(number, seat, player, result)
+
+
+_Playing: TypeAlias = Generator[Stepping, StepResult, list[Snapshot]]
 
 
 def begin(env: VisionToolEnv, sample_id: str, query: str) -> None:
@@ -106,29 +154,39 @@ class _Player:
         self._written: dict[int, ToolCall] = {}
         """Calls as a model would have written them, by the number of their turn, where they were made in pixels."""
 
-    def play(self) -> Iterator[Snapshot]:
-        self._begin()
+    def play(self) -> _Playing:
+        """Yield each step and be sent what it came to; returns the turns.
+
+        Raises:
+            ReplayError: if the episode comes to something else than what was recorded.
+        """
+        begin(self._env, self._record["sample_id"], self._record["query"])
         env, episode = self._env, self._env.episode
+        self._compare_inputs(episode)
+        snapshots = []
         for number, turn in enumerate(self._record["turns"], 1):
             if episode.done:
                 raise self._differs(number, "the episode", "another turn", f"its end ({episode.outcome.termination})")
             before, tokens = self._messages(), episode.memory.tokens
-            env.finish(drive(env.stepping(self._action(number, turn)), env.pool))
+            env.finish((yield env.stepping(self._action(number, turn))))
             self._compare(number, turn)
             taken = episode.transcript[-1]
             action = self._written.get(number, taken.action)
             # The turn as the conversation has it: with what could be taken for a picture broken up.
             target = self._messages()[-2]["content"][0]["text"]
-            yield Snapshot(
-                turn=number,
-                messages=before,
-                target=target,
-                action=action,
-                fault=taken.error.code if taken.error is not None else None,
-                visual_tokens=tokens,
-                readable=_reads_back(episode.dialect, target, action),
+            snapshots.append(
+                Snapshot(
+                    turn=number,
+                    messages=before,
+                    target=target,
+                    action=action,
+                    fault=taken.error.code if taken.error is not None else None,
+                    visual_tokens=tokens,
+                    readable=_reads_back(episode.dialect, target, action, taken.text),
+                )
             )
         self._compare_end(episode)
+        return snapshots
 
     def _messages(self) -> list[dict[str, Any]]:
         """The conversation, with coordinates as a model writes them."""
@@ -139,9 +197,6 @@ class _Player:
                 text = self._env.episode.dialect.render(call)
                 messages[said] = {"role": "assistant", "content": [text_block(text)]}
         return messages
-
-    def _begin(self) -> None:
-        begin(self._env, self._record["sample_id"], self._record["query"])
 
     def _action(self, number: int, turn: Mapping[str, Any]) -> Any:
         """What ``env.step`` takes to do what was done."""
@@ -179,11 +234,18 @@ class _Player:
             if expected != got:
                 raise self._differs(number, what, expected, got)
 
+    def _compare_inputs(self, episode: Episode) -> None:
+        sizes = [list(image.size) for image in episode.workspace.images.values() if image.maker == "input"]
+        recorded = [[each.get("width"), each.get("height")] for each in self._record.get("images", ())]
+        if recorded and recorded != sizes:
+            raise self._differs(0, "the sizes of the pictures", recorded, sizes)
+
     def _compare_end(self, episode: Episode) -> None:
         outcome, recorded = episode.outcome, self._record["outcome"]
         found = outcome.detections
         masks = None if found is None or found.masks is None else found.masks.to_coco_rles()
         pairs = [
+            ("the end", recorded.get("termination"), outcome.termination),
             ("the number of objects", recorded.get("count"), None if found is None else len(found)),
             ("the masks", recorded.get("masks"), masks),
         ]
@@ -192,8 +254,9 @@ class _Player:
                 raise self._differs(len(self._record["turns"]), what, expected, got)
 
     def _differs(self, number: int, what: str, expected: Any, got: Any) -> ReplayError:
+        where = f"at turn {number}" if number else "at the beginning"
         return ReplayError(
-            f"Played again, {self._where} is not what was recorded: at turn {number}, {what} was "
+            f"Played again, {self._where} is not what was recorded: {where}, {what} was "
             f"{str(expected)!r:.{MOST_SHOWN}}, and is now {str(got)!r:.{MOST_SHOWN}}. {_ADVICE}"
         )
 
@@ -204,8 +267,10 @@ _ADVICE = (
 )
 
 
-def _reads_back(dialect: Dialect, target: str, action: Action) -> bool:
+def _reads_back(dialect: Dialect, target: str, action: Action, text: str | None) -> bool:
     """Whether what a model is to learn to write means what was done."""
+    if isinstance(action, Malformed):
+        return text is not None
     back = dialect.parse(target)
     if isinstance(action, ToolCall) and isinstance(back, ToolCall):
         return back.name == action.name and _plain(back.arguments) == _plain(action.arguments)
