@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from visenv.adapters.trl import rules_of
+from visenv.adapters.verl.records import standing_score
 from visenv.env import VisionToolEnv
 from visenv.errors import InvalidData
-from visenv.export.examples import Example, prompt_example, turn_example
-from visenv.export.formats import FORMS, Form, checked_row, get_form
-from visenv.export.replaying import Snapshot, begin, replay
+from visenv.export.examples import Example, Keep, prompt_example, turn_example
+from visenv.export.formats import Form, checked_row, get_form
+from visenv.export.pictures import digest_of
+from visenv.export.replaying import ReplayError, Snapshot, begin, replay
 from visenv.export.runs import RecordedRun
 from visenv.export.selecting import Filters, Selection, Try, select
 from visenv.export.writing import SHARD_ROWS, SetWriter, check_free
-from visenv.types import Outcome
 
 TEXT_DIALECT = "qwen3_vl"
 """In which turns are written that were recorded as messages with tool calls beside the text."""
@@ -94,17 +95,20 @@ def export_run(
     selection = select(recorded.records(), filters)
     if not selection.kept and not selection.dropped:
         raise InvalidData(f"Expected an episode that has ended in {str(recorded.folder)!r}, but there is none.")
+    account = Account(selection.dropped if form.turns else selection.without_valid_try())
+    if not (selection.kept if form.turns else selection.samples):
+        raise _nothing_left(account)
     with (
         closing(recorded.make_env(dialect)) as made,
         SetWriter(Path(out), form, files=files, shard_rows=shard_rows, overwrite=overwrite) as writer,
     ):
-        account = Account(selection.dropped if form.turns else selection.without_valid_try())
-        maker = _Maker(recorded, made, writer, selection, account, filters, skip_changed, progress)
-        rows = maker.turns() if form.turns else maker.prompts()
-        for example in rows:
+        # What the form does not show is not stored.
+        keep = writer.pictures.keep if form.pictures else digest_of
+        maker = _Maker(recorded, made, keep, selection, account, filters, skip_changed, progress)
+        for example in maker.turns() if form.turns else maker.prompts():
             writer.add(checked_row(form, example))
         if not writer.rows:
-            raise InvalidData(f"Expected something to learn from, but nothing is left: {account.reasons(form.turns)}.")
+            raise _nothing_left(account)
         manifest = {
             "form": form.name,
             "run": {
@@ -119,6 +123,10 @@ def export_run(
         }
         whole = writer.close(manifest)
     return {**whole, "folder": str(Path(out))}
+
+
+def _nothing_left(account: Account) -> InvalidData:
+    return InvalidData(f"Expected something to learn from, but nothing is left: {account.reasons()}.")
 
 
 class Account:
@@ -159,7 +167,7 @@ class Account:
         """Note that a sample is dropped."""
         self.dropped.append({"sample_id": sample_id, "why": why, "detail": detail})
 
-    def reasons(self, turns: bool) -> str:
+    def reasons(self) -> str:
         """Why things were dropped, in words."""
         counts = Counter(each["why"] for each in (*self.dropped, *self.turns))
         return ", ".join(f"{count} {why}" for why, count in counts.most_common()) or "there was nothing"
@@ -187,14 +195,14 @@ class _Maker:
         self,
         run: RecordedRun,
         env: VisionToolEnv,
-        writer: SetWriter,
+        keep: Keep,
         selection: Selection,
         account: Account,
         filters: Filters,
         skip_changed: bool,
         progress: Progress,
     ) -> None:
-        self._run, self._env, self._writer, self._selection = run, env, writer, selection
+        self._run, self._env, self._keep, self._selection = run, env, keep, selection
         self._account, self._filters, self._skip_changed, self._progress = account, filters, skip_changed, progress
         self._seen: set[str] = set()
 
@@ -220,7 +228,7 @@ class _Maker:
             if dropped is None:
                 facts = {"sample_id": one.sample_id, "episode": one.episode, "turn": snapshot.turn}
                 score = round(one.verdict.score, 6)
-                example = turn_example(snapshot, self._writer.pictures.keep, {**facts, "score": score})
+                example = turn_example(snapshot, self._keep, {**facts, "score": score})
                 if example.digest not in self._seen:
                     self._seen.add(example.digest)
                     turns.append(snapshot.turn)
@@ -253,7 +261,13 @@ class _Maker:
                 why = "always_right" if success else "always_wrong"
                 self._account.drop_sample(sample_id, why, f"{success:.0%} of {tries} tries")
                 continue
-            begin(env, sample_id, selection.samples[sample_id][0].query)
+            try:
+                begin(env, sample_id, selection.samples[sample_id][0].query)
+            except ReplayError as error:
+                if not self._skip_changed:
+                    raise
+                self._account.drop_sample(sample_id, "changed", str(error))
+                continue
             tokens, budget = env.episode.memory.tokens, self._filters.patch_budget
             if budget is not None and tokens > budget:
                 self._account.drop_sample(sample_id, "patch_budget", f"{tokens} visual tokens are more than {budget}")
@@ -268,16 +282,10 @@ class _Maker:
                 "sample_id": sample_id,
                 "tries": tries,
                 "success": round(success, 6),
-                "silent_score": _silent_score(env),
+                "silent_score": standing_score(episode, 0.0),
             }
-            yield prompt_example(episode.messages(), episode.truth, self._writer.pictures.keep, facts)
+            yield prompt_example(episode.messages(), episode.truth, self._keep, facts)
             self._account.keep_sample(sample_id, tries, round(success, 6))
-
-
-def _silent_score(env: VisionToolEnv) -> float:
-    """What the episode that has begun pays if nothing is done in it."""
-    episode = env.episode
-    return sum(episode.config.reward.final(Outcome(None, None, "max_turns", 0), episode.truth).values())
 
 
 def _named(value: Any) -> Any:
@@ -287,8 +295,3 @@ def _named(value: Any) -> Any:
     except (TypeError, ValueError):
         return f"{type(value).__name__} object"
     return value
-
-
-def forms() -> dict[str, str]:
-    """The forms there are, and what each is."""
-    return {form.name: form.summary for form in FORMS.values()}

@@ -30,6 +30,8 @@ class Form:
     """Makes a row; its ``images`` are digests."""
     columns: Mapping[str, Any]
     """Types of the columns: ``"string"`` and its like, ``"images"``, or nested lists and mappings of these."""
+    pictures: bool = True
+    """Whether rows show pictures."""
 
 
 _BLOCKS = [{"type": "string", "text": "string"}]
@@ -139,6 +141,7 @@ FORMS: dict[str, Form] = {
             ("parquet", "jsonl"),
             _trl,
             {"prompt": _PLAIN_MESSAGES, **_PROMPT_FACTS},
+            pictures=False,
         ),
         Form(
             "verl",

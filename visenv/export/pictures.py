@@ -10,6 +10,15 @@ from visenv.types import Pixels
 FOLDER = "images"
 
 
+def digest_of(pixels: Pixels) -> str:
+    """The name under which a picture is stored.
+
+    Args:
+        pixels: (H, W, 3) uint8.
+    """
+    return RootPixels(pixels).digest
+
+
 class PictureStore:
     """A folder of PNG files; a picture that is there already is neither encoded nor written again.
 
@@ -29,7 +38,7 @@ class PictureStore:
         Args:
             pixels: (H, W, 3) uint8.
         """
-        digest = RootPixels(pixels).digest
+        digest = digest_of(pixels)
         if digest not in self._there:
             data = to_png_bytes(pixels)
             path = self._folder / self.path(digest)
