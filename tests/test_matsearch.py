@@ -7,8 +7,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from stubs import BrightExpert
+from typer.testing import CliRunner
 
 from visenv.capabilities import ExpertFailure, Passages
+from visenv.cli import app
 from visenv.datasets.listed import SampleList
 from visenv.datasets.lore import LoreDataset, world
 from visenv.datasets.lore.questions import answer_of
@@ -210,6 +212,18 @@ def test_many_at_once_share_one_library():
     envs.step([{"name": "Search", "arguments": {"query": "flag kite"}}] * 4)
     assert envs.pool.counters.duplicates == 3
     envs.close()
+
+
+def test_the_page_of_a_run_shows_what_was_found_and_what_is_right(tmp_path):
+    options = ["--policy", "single", "--split", "val", "--episodes", "1", "--seed", "0", "--out", str(tmp_path)]
+    done = CliRunner().invoke(app, ["rollout", ID, *options])
+    assert done.exit_code == 0, done.output
+    page = (tmp_path / "index.html").read_text("utf-8")
+    record = json.loads((tmp_path / "trajectories.jsonl").read_text("utf-8").splitlines()[0])
+    (right,) = record["truth"]["answers"]
+    assert f'Right: <bdi class="quote">{right}</bdi>' in page
+    assert '<pre class="reply" dir="auto">1. ' in page
+    assert "no final result" not in page
 
 
 def test_plans_follow_what_is_found():

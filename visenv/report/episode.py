@@ -109,11 +109,13 @@ def _steps(turns: Sequence[Mapping[str, Any]]) -> Markup:
 
 
 def _result(record: Mapping[str, Any], figures: Mapping[str, Any], picture: Picture) -> Markup:
-    outcome, drawn = record["outcome"], record.get("result_pictures", {})
+    outcome, truth, drawn = record["outcome"], record["truth"], record.get("result_pictures", {})
     count = "no final result" if outcome["count"] is None else f"{outcome['count']} found"
+    # An answer is no part of the picture.
+    final = "img_0" if truth["type"] == "answers" and outcome["count"] is None else f"Final result: {count}"
     shown = [
         _figure(picture(drawn[key]), caption)
-        for key, caption in (("truth", f"Truth: {_truth_words(record['truth'])}"), ("final", f"Final result: {count}"))
+        for key, caption in (("truth", f"Truth: {_truth_words(truth)}"), ("final", final))
         if key in drawn
     ]
     costs = {key.replace("_", " "): record["metrics"][key] for key in COSTS if key in record["metrics"]}
@@ -123,6 +125,9 @@ def _result(record: Mapping[str, Any], figures: Mapping[str, Any], picture: Pict
     )
     answer = outcome["answer"]
     said = tag("p", "Answer: ", tag("bdi", answer, class_="quote")) if answer else tag("p", "No answer.", class_="dim")
+    if truth.get("answers"):
+        accepted = [part for each in truth["answers"] for part in (" or ", tag("bdi", each, class_="quote"))][1:]
+        said = joined([said, tag("p", "Right: ", *accepted)])
     facts = tag("div", table, said, tag("p", record["sample_id"], class_="dim mono"), class_="facts")
     return tag("section", tag("div", *shown, class_="pictures pair"), facts, class_="result")
 
@@ -130,6 +135,8 @@ def _result(record: Mapping[str, Any], figures: Mapping[str, Any], picture: Pict
 def _truth_words(truth: Mapping[str, Any]) -> str:
     if truth["type"] == "answers":
         return " / ".join(truth["answers"])
+    if truth["type"] == "image":
+        return ", ".join(truth["damage"]) or "nothing is wrong with it"
     items = truth.get("target") if truth["type"] == "masks" else truth[truth["type"]]
     if not items:
         return "nothing to find"
