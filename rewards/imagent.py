@@ -9,7 +9,9 @@ purpose without it widens the gap, and where few go without, the group earns mor
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,8 +19,11 @@ from numpy.typing import ArrayLike
 from visenv.errors import InvalidData
 from visenv.rewards.answer_text import as_share
 from visenv.rewards.credit import token_mask, two_layer_mask
-from visenv.types import FloatArray
+from visenv.rewards.functional.text import exact_match
+from visenv.types import AnswerTruth, FloatArray, Outcome, Truth, Turn
 
+LOOKING_AGAIN = ("Reflect", "Verify", "RecallImage")
+"""Names of the tools that show nothing which was not seen before."""
 COEFFICIENT = 0.5
 """What a tool is worth that makes all the difference, unless it is said otherwise."""
 
@@ -83,3 +88,68 @@ def loss_weights(conversations: Sequence[Sequence[tuple[str, int]]], counted: Ar
         [[0.0, 0.25, 0.25, 0.0, 0.25, 0.25], [0.0]]
     """
     return [np.asarray(each) for each in two_layer_mask([token_mask(turns) for turns in conversations], counted)]
+
+
+class IMAgentReward:
+    """Pays for the right answer, and once an episode for a tool that was used on the way to it.
+
+    What the tool gains is a matter of the group: how much oftener the question is answered rightly with it than
+    without. An environment plays one episode and knows no group, so that the rate without the tool is given; a trainer
+    that has the group pays ``tool_gain`` in its place.
+
+    How it can be gamed: with a rate that is too low, by a call of the tool that nothing depends on.
+
+    Args:
+        right: what a right answer pays.
+        gain: what a tool is worth that makes all the difference.
+        rate_without_tool: how often the question is answered rightly without it, in [0, 1]; at 1 nothing is paid.
+        tools: names of the tools that count.
+
+    Attributes:
+        bounds: the least and the greatest sum of an episode.
+
+    Raises:
+        InvalidData: if a number is out of range.
+
+    Source:
+        IMAgent, arXiv 2512.08980, in style.
+
+    Example:
+        >>> from visenv.types import AnswerTruth, Outcome
+        >>> reward = IMAgentReward(rate_without_tool=0.4)
+        >>> reward.final(Outcome(None, "(B)", "answer", 3, tools=("Reflect",)), AnswerTruth(("B", "img_1")))
+        {'right': 1.0, 'gain': 0.3}
+        >>> reward.final(Outcome(None, "(A)", "answer", 3, tools=("Reflect",)), AnswerTruth(("B", "img_1")))
+        {'right': 0.0, 'gain': 0.0}
+    """
+
+    name: ClassVar[str] = "imagent"
+
+    def __init__(
+        self,
+        right: float = 1.0,
+        gain: float = COEFFICIENT,
+        rate_without_tool: float = 1.0,
+        tools: Sequence[str] = LOOKING_AGAIN,
+    ) -> None:
+        if not 0 <= right < math.inf:
+            raise InvalidData(f"Expected argument `right` to be a number of at least 0, but got {right!r}.")
+        self.right, self.tools = float(right), frozenset(tools)
+        self.worth = as_share(gain, "gain") * (1 - as_share(rate_without_tool, "rate_without_tool"))
+        self.bounds = (0.0, self.right + self.worth)
+
+    def turn(self, turn: Turn) -> dict[str, float]:
+        """Return what one turn pays: nothing."""
+        return {}
+
+    def final(self, outcome: Outcome, truth: Truth) -> dict[str, float]:
+        """Return the terms that the end of an episode pays.
+
+        Raises:
+            InvalidData: if the truth is no answer.
+        """
+        if not isinstance(truth, AnswerTruth):
+            raise InvalidData(f"Expected a truth of answers, but got a {type(truth).__name__}.")
+        good = exact_match(outcome.answer, truth.answers) if outcome.termination != "invalid" else 0.0
+        used = not self.tools.isdisjoint(outcome.tools)
+        return {"right": self.right * good, "gain": self.worth * good * used}

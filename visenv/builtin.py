@@ -15,6 +15,8 @@ ENVIRONMENTS = {
     "VisHarness/RefCount-v0": "visenv.envs.refcount:RefCountEnv",
     "VisHarness/Mixed-v0": "visenv.envs.mixed:MixedEnv",
     "VisHarness/InteractiveSeg-v0": "visenv.envs.interactive:InteractiveSegEnv",
+    "VisHarness/MultiImage-v0": "visenv.envs.multiimage:MultiImageEnv",
+    "VisHarness/MATSearch-v0": "visenv.envs.matsearch:MatSearchEnv",
     "VisHarness/MATSearch-v0": "visenv.envs.matsearch:MATSearchEnv",
 }
 """Environment id to entry point."""
@@ -41,6 +43,7 @@ FOLDERS: dict[str, tuple[str, str, tuple[str, ...]]] = {
 
 GENERATED: dict[str, str] = {
     "matsearch": "visenv.datasets.lore:make",
+    "multiimage": "visenv.datasets.several:make",
 }
 """Families that ``scenes`` has in modules of their own: entry points of ``make(*, split, difficulty) -> Dataset``."""
 
@@ -125,6 +128,13 @@ def register_all() -> None:
 
     toolsets.register(
         "interactive", "visenv.tools.toolsets:INTERACTIVE", summary="zoom, prompt, refine and submit candidates"
+    )
+
+    toolsets.register(
+        "multiimage", "visenv.tools.attention:MULTIIMAGE", summary="Reflect, Verify, zoom, and the vision tools"
+    )
+    rewards.register(
+        "imagent", "visenv.rewards.imagent:IMAgentReward", summary="the right answer, and what looking again gained"
     )
 
     policies.register("random", "visenv.policies.random:RandomPolicy", summary="samples the action space")

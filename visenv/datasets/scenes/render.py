@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import cv2
@@ -61,8 +62,24 @@ def render_scene(rng: np.random.Generator, profile: Profile) -> RenderedScene:
         >>> rendered.image.shape, len(rendered.scene.objects) > 1
         ((256, 256, 3), True)
     """
-    canvas = _Canvas(background(rng, profile), profile)
-    for item in choose_items(rng, profile):
+    ground = background(rng, profile)
+    return _painted(rng, profile, ground, choose_items(rng, profile))
+
+
+def render_items(rng: np.random.Generator, profile: Profile, items: Iterable[Item]) -> RenderedScene:
+    """Draw a scene of certain things; one that finds no room is left out.
+
+    Args:
+        rng: the only source of chance. Colours take none of it: the same state draws the same places.
+        profile: what the picture is to look like otherwise.
+        items: what to draw, in the order of painting.
+    """
+    return _painted(rng, profile, background(rng, profile), items)
+
+
+def _painted(rng: np.random.Generator, profile: Profile, ground: Pixels, items: Iterable[Item]) -> RenderedScene:
+    canvas = _Canvas(ground, profile)
+    for item in items:
         canvas.paint(rng, item)
     return RenderedScene(finish(rng, canvas.image, profile), canvas.scene(), tuple(canvas.placements), canvas.owners)
 
