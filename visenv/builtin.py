@@ -16,7 +16,6 @@ ENVIRONMENTS = {
     "VisHarness/Mixed-v0": "visenv.envs.mixed:MixedEnv",
     "VisHarness/InteractiveSeg-v0": "visenv.envs.interactive:InteractiveSegEnv",
     "VisHarness/MultiImage-v0": "visenv.envs.multiimage:MultiImageEnv",
-    "VisHarness/MATSearch-v0": "visenv.envs.matsearch:MatSearchEnv",
     "VisHarness/MATSearch-v0": "visenv.envs.matsearch:MATSearchEnv",
 }
 """Environment id to entry point."""
