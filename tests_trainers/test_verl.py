@@ -109,8 +109,10 @@ def test_a_turn_without_an_end_is_cut_and_ended_by_the_template(model, loops):
 
 
 def test_tokens_of_pictures_that_the_model_makes_up_are_left_out(model, loops):
-    run = Run(make_config(model, loops()), ["Look: <|vision_start|><|image_pad|><|image_pad|>.", *GOOD])
-    assert run.spoken()[0] == "Look: <|vision_start|>"
+    lines = ["Look: <|vision_start|><|image_pad|><|image_pad|>.", *GOOD]
+    run = Run(make_config(model, loops()), lines)
+    assert run.spoken()[0] == "Look: "
+    assert run.tokens() == encoded(run.processor, said(replayed(["Look: ", *GOOD]), ANSWER))[:-1]
     assert len(run.fields("multi_modal_inputs")[0]["image_grid_thw"]) == 2
     assert run.fields("errors") == [1.0]
     assert run.out.batch["rm_scores"].sum() == 5.0
@@ -120,6 +122,17 @@ def test_a_model_that_says_nothing_takes_its_turns(model, loops):
     run = Run(make_config(model, loops(env={"max_turns": 3})), [[], [], []])
     assert run.fields("termination") == ["max_turns"]
     assert run.out.batch["response_mask"].sum() == 0
+    run = Run(make_config(model, loops()), [[], *GOOD])
+    assert run.tokens() == encoded(run.processor, said(replayed(["", *GOOD]), ANSWER))[:-1]
+
+
+def test_a_server_that_says_that_it_has_cut_a_turn_is_believed(model, loops):
+    unended = "<think>I look.</think>\n<answer>It is"
+    config = make_config(model, loops())
+    tokens = Run(config, [ANSWER]).tokenizer.encode(unended, add_special_tokens=False)
+    run = Run(config, [tokens, *GOOD], stop={0: "length"})
+    assert "Error (cut)" in run.tokenizer.decode(run.response()[0])
+    assert run.fields("trajectory_invalid") == [False]
 
 
 def test_a_thought_that_the_template_begins_is_read_as_one(model, loops):
@@ -209,6 +222,8 @@ def test_a_row_has_to_name_its_sample(model, loops):
         ({"max_turn_tokens": 0}, [], "max_turn_tokens"),
         ({"env": ["scenes"]}, [], "keywords of an environment"),
         ({"expert_window": -1}, [], "expert_window"),
+        ({"drop_invalid": "yes"}, [], "drop_invalid"),
+        ({"max_turn_token": 5}, [], "Unknown settings of the agent loop 'visenv': max_turn_token"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(model, loops, settings, overrides, message):

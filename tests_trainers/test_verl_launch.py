@@ -72,6 +72,8 @@ def played(config, dataset, *scripts):
 def test_the_example_trains_on_what_it_has_prepared(model, tmp_path):
     prepare = runpy.run_path(str(EXAMPLES / "prepare.py"), run_name="prepare")["prepare"]
     assert prepare(tmp_path, 2, 1) == {"train": 2, "val": 1}
+    with pytest.raises(InvalidData, match="agent_loops.yaml \\(visenv\\), but got 'nobody'"):
+        prepare(tmp_path, 2, 1, name="nobody")
     config = make_config(model)
     dataset = read_by_verl(config, tmp_path / "train.parquet")
     assert len(dataset) == 2, "No prompt is too long for the example, nor is the picture lost."

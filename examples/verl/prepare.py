@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from visenv.adapters.verl import to_parquet
+from visenv.errors import InvalidData
 
 AGENT_LOOPS = Path(__file__).parent / "agent_loops.yaml"
 
@@ -32,8 +33,13 @@ def prepare(
 
     Returns:
         How many rows each split has.
+
+    Raises:
+        InvalidData: if there is no agent loop of that name.
     """
     loops = {each["name"]: each for each in yaml.safe_load(Path(agent_loops).read_text("utf-8"))}
+    if name not in loops:
+        raise InvalidData(f"Expected one of the agent loops of {agent_loops} ({', '.join(loops)}), but got {name!r}.")
     chosen: dict[str, Any] = loops[name]
     return {
         split: to_parquet(

@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from visenv.adapters.making import make_env
 from visenv.adapters.rows import first_samples
 from visenv.adapters.trl import rules_of
 from visenv.adapters.verl.records import standing_score
-from visenv.adapters.verl.sharing import DEFAULTS
+from visenv.adapters.verl.sharing import described_env
 from visenv.env import VisionToolEnv
 from visenv.errors import MissingDependency
 from visenv.images import to_png_bytes
@@ -49,7 +48,7 @@ def to_parquet(
             prompts explain the tools by verl's own schemas and whose rows say what tools are created with.
         images: whether rows hold their pictures; ``VisenvAgentLoop`` needs none, as it reads the sample itself, but
             verl then cannot filter prompts by their length.
-        **keywords: of the environment, among them ``dataset``, ``split`` and ``max_turns``.
+        **keywords: of the environment, among them ``dataset``, ``split`` and ``max_turns``; experts are not loaded.
 
     Returns:
         How many rows were written. Columns: ``data_source`` (the env id), ``prompt``, ``images`` (PNG, if they
@@ -67,7 +66,7 @@ def to_parquet(
         import pyarrow.parquet as pq
     except ImportError as error:
         raise MissingDependency('to_parquet needs pyarrow: pip install "visenv[verl]".') from error
-    env = make_env(env_id, {**DEFAULTS, **keywords, "action_mode": "text"})
+    env = described_env(env_id, keywords)
     numbered = enumerate(first_samples(env, size))
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ It is named in a file for ``actor_rollout_ref.rollout.agent.agent_loop_config_pa
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,7 +57,7 @@ class Played:
     problem: str | None = None
     """Why it is invalid."""
     metrics: dict[str, Any] = field(default_factory=dict)
-    """Seconds, and how often a server has broken off."""
+    """Seconds, and how often a server has put the trajectory off."""
     told: dict[str, Any] = field(default_factory=dict)
     """What the servers tell of themselves."""
 
@@ -95,12 +96,15 @@ class VisenvAgentLoop(AgentLoopBase):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        _check_names(kwargs.get("name"))
         if self.processor is None:
             raise InvalidData("Expected a vision-language model, but this one has no processor for pictures.")
         if isinstance(max_turn_tokens, bool) or not isinstance(max_turn_tokens, int) or max_turn_tokens < 1:
             raise InvalidData(f"Expected max_turn_tokens to be a whole number above 0, but got {max_turn_tokens!r}.")
+        if not isinstance(drop_invalid, bool):
+            raise InvalidData(f"Expected drop_invalid to be true or false, but got {drop_invalid!r}.")
         self.shared = shared_env(env_id, plain_settings(env), expert_window)
-        self.drop_invalid = bool(drop_invalid)
+        self.drop_invalid = drop_invalid
         self.one_stream = isinstance(memory_policy(self.shared.keywords["memory"]), KeepAll)
         if not self.config.trainer.get("use_v1", True) and (self.drop_invalid or not self.one_stream):
             raise InvalidData(
@@ -181,8 +185,9 @@ class VisenvAgentLoop(AgentLoopBase):
             if output.stop_reason in ABORTED:
                 played.problem = "aborted: the server has broken off a turn"
                 return played
-            cut = len(output.token_ids) >= limit and not self._encoder.ended(tokens)
-            if cut and limit < self._turn_tokens:
+            full = len(output.token_ids) >= limit and not self._encoder.ended(tokens)
+            cut = full or output.stop_reason == "length"
+            if full and limit < self._turn_tokens:
                 played.problem = lack
                 return played
             said = {"text": self._encoder.text(heard, tokens), "finish_reason": "length" if cut else None}
@@ -240,6 +245,15 @@ class VisenvAgentLoop(AgentLoopBase):
 if NAME not in _agent_loop_registry:
     # A file of agent loops is read before this module, which it names: what it says of the name stands.
     register(NAME)(VisenvAgentLoop)
+
+
+def _check_names(name: object) -> None:
+    """Refuse settings of a file of agent loops that nobody reads: verl takes them without a word."""
+    entry = _agent_loop_registry.get(str(name), {})
+    known = {"name", "_target_", *inspect.signature(VisenvAgentLoop.__init__).parameters}
+    if unknown := [setting for setting in entry if setting not in known and not str(setting).startswith("_")]:
+        own = "env_id, env, max_turn_tokens, expert_window, drop_invalid"
+        raise InvalidData(f"Unknown settings of the agent loop {name!r}: {', '.join(unknown)}. Known: {own}.")
 
 
 def _note(played: Played, output: Any) -> None:

@@ -53,9 +53,9 @@ def compute_score(
         3.5
     """
     info = dict(extra_info or {})
-    truth = json.loads(ground_truth) if isinstance(ground_truth, str) else ground_truth
-    known = truth if isinstance(truth, Mapping) and truth.get("type") in TYPES else None
-    if "silent_score" in info and not info.get("turn_records"):
+    known = _known(ground_truth)
+    turns = info.get("turn_records")
+    if "silent_score" in info and (turns is None or not len(turns)):
         info.setdefault("episode_score", info["silent_score"])
     if known is None and "episode_score" not in info:
         raise InvalidData(
@@ -68,3 +68,13 @@ def compute_score(
     if "episode_score" in info:
         figures["score"] = info["episode_score"]
     return {name: float(value) for name, value in figures.items() if isinstance(value, (int, float))}
+
+
+def _known(ground_truth: object) -> Mapping[str, Any] | None:
+    """A truth that the published reward can read; None for any other."""
+    if isinstance(ground_truth, str):
+        try:
+            ground_truth = json.loads(ground_truth)
+        except (ValueError, RecursionError):
+            return None
+    return ground_truth if isinstance(ground_truth, Mapping) and ground_truth.get("type") in TYPES else None

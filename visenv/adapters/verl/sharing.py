@@ -6,7 +6,7 @@ import asyncio
 import copy
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -14,9 +14,10 @@ from weakref import WeakKeyDictionary
 from visenv.adapters.making import make_env
 from visenv.adapters.rows import row_options
 from visenv.async_batches import WINDOW, AsyncPool, ExpertThreads
+from visenv.capabilities import CAPABILITIES, Request, Result
 from visenv.env import VisionToolEnv
 from visenv.episode import EpisodeState
-from visenv.errors import InvalidData
+from visenv.errors import ExpertError, InvalidData
 from visenv.registration import Entry
 
 DEFAULTS = {"memory": "keep_all", "obs": "features"}
@@ -98,6 +99,31 @@ class SharedEnv:
         if id(env.pool) not in pools:
             pools[id(env.pool)] = AsyncPool(env.pool, self._threads, self._window)
         return pools[id(env.pool)]
+
+
+class Nobody:
+    """Stands for the experts of an environment whose tools are only described."""
+
+    name = fingerprint = "nobody"
+    capabilities, max_batch, per_sample = tuple(CAPABILITIES), 1, False
+
+    def run(self, requests: Sequence[Request]) -> list[Result]:
+        """Answer nothing."""
+        raise ExpertError(self.name, "there are no experts here: this environment is not to be played.")
+
+
+def described_env(env_id: str, keywords: Mapping[str, Any]) -> VisionToolEnv:
+    """An environment that says what its samples and tools are, without loading or asking its experts.
+
+    Args:
+        env_id: as ``gym.make`` takes it.
+        keywords: of the environment; those of experts are not heeded.
+
+    Raises:
+        VisenvError: as ``gym.make``.
+    """
+    fixed = {"experts": Nobody(), "expert_workers": 0, "expert_timeout": None, "action_mode": "text"}
+    return make_env(env_id, {**DEFAULTS, **keywords, **fixed})
 
 
 _shared: dict[str, SharedEnv] = {}

@@ -82,8 +82,8 @@ class Encoder:
             InvalidData: if the chat template does not show each picture once.
         """
         tokens, mask, logprobs = stream.tokens, list(stream.mask), _copied(stream.logprobs)
-        if mask and tokens[-1] != self._eos and self._eos is not None:
-            # A turn that was cut: the template ends it all the same.
+        if stream.messages[-1]["role"] == "assistant" and not self.ended(tokens) and self._eos is not None:
+            # A turn that was cut, or is empty: the template ends it all the same.
             tokens.append(self._eos)
             mask.append(0)
             logprobs = None if logprobs is None else [*logprobs, 0.0]
@@ -120,8 +120,10 @@ class Encoder:
 
     def without_media(self, tokens: Sequence[int]) -> list[int]:
         """A turn up to the first token that stands for a picture: there is none behind it, and training would fail."""
-        ends = (place for place, token in enumerate(tokens) if token in self._media)
-        return list(tokens[: next(ends, len(tokens))])
+        end = next((place for place, token in enumerate(tokens) if token in self._media), len(tokens))
+        if end < len(tokens):
+            end = self._end(tokens[:end])
+        return list(tokens[:end])
 
     def text(self, stream: Stream, tokens: Sequence[int]) -> str:
         """What a turn says, with the beginning that the template has put into the model's mouth.
@@ -130,16 +132,20 @@ class Encoder:
             stream: what the turn followed.
             tokens: of the turn.
         """
-        end = len(tokens)
-        while end and tokens[end - 1] in self._special:
-            end -= 1
         decode: Callable[..., str] = partial(self._tokenizer.decode, skip_special_tokens=False)
         opened = decode(stream.tokens[-8:]).rstrip().endswith("<think>")
-        return ("<think>\n" if opened else "") + decode(list(tokens[:end]))
+        return ("<think>\n" if opened else "") + decode(list(tokens[: self._end(tokens)]))
 
     def ended(self, tokens: Sequence[int]) -> bool:
         """Whether a turn ends with a token of the kind that ends turns."""
         return bool(tokens) and tokens[-1] in self._special
+
+    def _end(self, tokens: Sequence[int]) -> int:
+        """Where a turn's text ends: before the special tokens at its end."""
+        end = len(tokens)
+        while end and tokens[end - 1] in self._special:
+            end -= 1
+        return end
 
     def _check(self, tokens: Sequence[int], images: int) -> None:
         spans = sum(

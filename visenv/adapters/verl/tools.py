@@ -17,9 +17,8 @@ from weakref import WeakKeyDictionary
 
 from visenv.adapters.blocks import with_pillow
 from visenv.adapters.calls import written_call
-from visenv.adapters.making import make_env
 from visenv.adapters.verl.records import standing_score, trajectory_records
-from visenv.adapters.verl.sharing import DEFAULTS, SharedEnv, plain_settings, sample_of, shared_env
+from visenv.adapters.verl.sharing import SharedEnv, described_env, plain_settings, sample_of, shared_env
 from visenv.async_batches import drive_async
 from visenv.env import VisionToolEnv
 from visenv.errors import InvalidData, MissingDependency, UnknownName
@@ -192,7 +191,7 @@ def write_tool_config(env_id: str, path: str | Path, **keywords: Any) -> Path:
     """
     import yaml
 
-    specs = _specs(make_env(env_id, {**DEFAULTS, **keywords, "action_mode": "text"}))
+    specs = _specs(described_env(env_id, keywords))
     home = f"{VisenvTool.__module__}.{VisenvTool.__name__}"
     settings = {"type": "native", "env_id": env_id, "env": keywords}
     tools = [{"class_name": home, "config": {**settings, "tool": spec.name}} for spec in specs]
