@@ -29,6 +29,8 @@ class MATSearchReward:
         InvalidData: if one of them is negative or not finite.
     """
 
+    name = "matsearch"
+
     def __init__(self, answer: float = ANSWER, format: float = FORMAT) -> None:
         for name, value in (("answer", answer), ("format", format)):
             if not isinstance(value, (int, float)) or not 0 <= value < math.inf:
@@ -56,6 +58,7 @@ class ArftSearchReward:
     How it can be gamed: half of what can be had is for the form, whatever the answer.
     """
 
+    name = "arft_search"
     bounds = visual_arft.SEARCH_BOUNDS
 
     def turn(self, turn: Turn) -> dict[str, float]:
@@ -74,6 +77,7 @@ class MMSearchR1Reward:
     0.91 is the most that can be had; and three documents take more searches than its form allows.
     """
 
+    name = "mmsearch_r1"
     bounds = mmsearch_r1.BOUNDS
 
     def turn(self, turn: Turn) -> dict[str, float]:

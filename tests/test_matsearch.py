@@ -301,6 +301,7 @@ def test_hedging_is_how_f1_is_gamed():
 @pytest.mark.parametrize("name", ["matsearch", "arft_search", "mmsearch_r1"])
 def test_rewards_are_chosen_by_name_and_stay_in_their_bounds(name):
     env = make(reward=name, difficulty=2)
+    assert env.config.reward.name == name
     low, high = env.config.reward.bounds
     for policy in ("oracle", "single"):
         for index in range(3):
