@@ -20,6 +20,8 @@ from visenv.cli import app
 from visenv.errors import DatasetError, InvalidData, UnknownName
 from visenv.evaluation import EvalConfig, evaluate
 from visenv.export import Filters, ReplayError, export_run, load_set
+from visenv.export.examples import Example
+from visenv.export.formats import FORMS, checked_row
 from visenv.protocol import get_dialect, parse_turn
 from visenv.protocol.openai import OpenAI
 from visenv.rewards.visharness import compute_score
@@ -223,6 +225,22 @@ def test_sharegpt_has_a_place_for_every_picture(run, tmp_path):
     info = json.loads((tmp_path / "set" / "dataset_info.json").read_text())
     assert info["visenv"]["file_name"] == "train-00000-of-00001.jsonl"
     assert info["visenv"]["columns"] == {"messages": "conversations", "system": "system", "images": "images"}
+
+
+@pytest.mark.parametrize("form", [form for form in FORMS.values() if form.pictures], ids=lambda form: form.name)
+def test_a_row_with_a_picture_too_few_or_too_many_is_refused(form):
+    """Where a text holds what a trainer would take for the place of a picture, too."""
+    facts = dict.fromkeys(("env_id", "task", "index", "split", "sample_id", "silent_score", "tries", "success"), 0)
+    said = [{"type": "text", "text": "Look:"}, {"type": "image"}]
+    messages = ({"role": "system", "content": said[:1]}, {"role": "user", "content": said})
+    assert checked_row(form, Example(messages, ("a",), "done", facts))["images"] == ["a"]
+    for images in ((), ("a", "b")):
+        with pytest.raises(InvalidData, match="as many places as pictures"):
+            checked_row(form, Example(messages, images, "done", facts))
+    if form.name in ("sharegpt", "verl"):
+        forged = ({"role": "system", "content": [{"type": "text", "text": "<image>"}]}, messages[1])
+        with pytest.raises(InvalidData, match="got 2 and 1"):
+            checked_row(form, Example((*forged,), ("a",), "done", facts))
 
 
 @pytest.mark.parametrize("to", ["grpo", "trl", "verl"])

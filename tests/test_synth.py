@@ -158,6 +158,18 @@ def test_an_endpoint_is_asked_for_several_tries(tmp_path, monkeypatch):
     assert rows[0]["completion"][0]["content"][0]["text"].startswith("<think>Look.</think><tool_call>")
 
 
+def test_the_command_asks_an_endpoint(tmp_path):
+    words = ["synth", "RefSeg-v0", "--policy", "openai:tiny", "-n", "1", "--tries", "2", "--split", "val", "--json"]
+    with serving(otherwise=good) as server:
+        words += ["--experts", "oracle", "--base-url", server.url, "--out", str(tmp_path / "run"), "--to", "sft"]
+        told = CliRunner().invoke(app, [*words, "--tools", "native", "--temperature", "0.7"])
+    assert told.exit_code == 0, told.output
+    assert json.loads(told.stdout)["set"]["dialect"] == "qwen3_vl", "Calls beside the text are written as text."
+    assert json.loads(told.stdout)["set"]["rows"] == 3
+    assert {body["temperature"] for _, _, body in server.requests} == {0.7}
+    assert all("tools" in body for _, _, body in server.requests)
+
+
 def test_without_noise_it_plays_what_is_varied():
     def turns(policy):
         env = gym.make(ENV_ID, obs="features", experts="classical", split="val")

@@ -214,7 +214,7 @@ def _target(example: Example) -> str:
 
 
 def _count_places(row: Mapping[str, Any]) -> int:
-    count = 0
+    count = str(row.get("system", "")).count(PLACE)
     for message in (*row.get("prompt", ()), *row.get("completion", ()), *row.get("conversations", ())):
         content = message.get("content", message.get("value"))
         if isinstance(content, str):
