@@ -19,6 +19,7 @@ from visenv.spaces import PRINTABLE
 from visenv.tools.toolsets import VISHARNESS
 from visenv.types import Argument, Malformed, ToolCall, ToolSpec
 from visenv.workspace import Effect
+from visenv.wrappers import TextObservation
 
 ID = "VisHarness/RefSeg-v0"
 MODES = ("structured", "text", "discrete")
@@ -255,6 +256,15 @@ def test_others_are_refused():
         FlatVectorEnv(gym.make_vec("CartPole-v1", num_envs=2))
     with pytest.raises(InvalidData, match="same_step"):
         FlatVectorEnv(gym.make_vec(ID, num_envs=2, experts="oracle", autoreset_mode="same_step"))
+
+
+def test_what_a_wrapper_has_made_of_the_observation_stays():
+    env = FlatEnv(TextObservation(gym.make(ID, experts="oracle", action_mode="discrete")))
+    observation, _ = env.reset(seed=0)
+    assert sorted(observation) == ["action_mask", "images", "query", "reply"]
+    assert env.observation_space.contains(observation)
+    with pytest.raises(InvalidData, match="Dict"):
+        FlatEnv(gym.wrappers.FlattenObservation(gym.make(ID, experts="oracle")))
 
 
 def test_the_specification_makes_the_same_environment_again():

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import gymnasium as gym
@@ -14,8 +15,10 @@ from stubs import BrightExpert
 from typer.testing import CliRunner
 
 from visenv.adapters.flat import FlatEnv
-from visenv.adapters.minari import PATH, datasets_folder, load, make_collector, steps_of, texts_of
+from visenv.adapters.minari import PATH, Collector, datasets_folder, load, make_collector, steps_of, texts_of
 from visenv.cli import app
+from visenv.datasets.listed import SampleList
+from visenv.envs.refseg import RefSegEnv
 from visenv.errors import InvalidData
 from visenv.export.offline import LEFT_OUT, to_minari
 from visenv.export.runs import RecordedRun
@@ -123,7 +126,19 @@ def test_other_action_modes_are_collected(tmp_path, mode):
 def test_an_environment_that_no_text_can_name_is_refused(tmp_path):
     with pytest.raises(InvalidData, match="keywords are texts and numbers"):
         collector(tmp_path, experts={"*": "oracle", "GroundPhrase": BrightExpert()})
+    with pytest.raises(InvalidData, match="not made by gym.make"):
+        Collector(FlatEnv(RefSegEnv(experts="oracle")), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == []
+
+
+def test_texts_that_a_format_cannot_store_are_mended(tmp_path):
+    env = collector(tmp_path)
+    sample = env.unwrapped.dataset.get(0)
+    env.unwrapped.dataset = SampleList("mended", [replace(sample, query="a\0b\ud800")])
+    env.reset(seed=0)
+    env.step(env.flat_action({"name": "Answer", "arguments": {"text": ""}}))
+    assert texts_of(env.create_dataset("x-v0")[0].infos["query"])[0] == "a\ufffdb?"
+    env.close()
 
 
 def test_minaris_folder_is_pointed_to_only_for_a_while(tmp_path, monkeypatch):

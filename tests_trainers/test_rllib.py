@@ -136,6 +136,16 @@ def test_what_an_expert_has_broken_is_left_out():
     runner.stop()
 
 
+def test_training_does_not_wait_for_an_expert_that_is_gone():
+    algorithm = ppo(experts={"*": "oracle", "GroundPhrase": NeverWorks()}).build_algo()
+    # Only calls of the broken tool.
+    algorithm.get_module().policy[2].bias.data[:7] = torch.tensor([50.0, -50, -50, -50, -50, -50, -50])
+    results = algorithm.train()
+    assert results["env_runners"]["metrics"]["invalid"] == 1
+    assert results["env_runners"]["episode_return_mean"] == 0
+    algorithm.stop()
+
+
 def test_what_is_wrong_is_said_at_once():
     with pytest.raises(UnknownName):
         register(ID, experts="nobody")

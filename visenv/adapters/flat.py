@@ -107,9 +107,13 @@ class FlatView:
         env: which.
         padding: sizes of arrays that hold the pictures and texts in view, to be observed instead of numbers; None to
             leave the observation as it is.
+        observed: the space of what is observed as it is.
+
+    Raises:
+        InvalidData: if that is no ``Dict``.
     """
 
-    def __init__(self, env: VisionToolEnv, padding: Padding | None) -> None:
+    def __init__(self, env: VisionToolEnv, padding: Padding | None, observed: spaces.Space[Any]) -> None:
         self.padding, self._specs = padding, env.specs
         self.tools = (*(spec.name for spec in self._specs), ANSWER)
         space: spaces.Space[Any] = env.action_space
@@ -123,8 +127,9 @@ class FlatView:
         else:
             self.action_space = flat_space(space)
             self._mask = space.nvec.tolist() if isinstance(space, spaces.MultiDiscrete) else []
-        inner = env.observation_space if padding is None else padding.space()
-        assert isinstance(inner, spaces.Dict)
+        inner = observed if padding is None else padding.space()
+        if not isinstance(inner, spaces.Dict):
+            raise InvalidData(f"Expected an environment whose observation is a Dict, but got {inner!r:.80}.")
         own = {MASK: spaces.Box(0, 1, (sum(self._mask),), np.uint8)} if self._mask else {}
         self.observation_space = spaces.Dict({**inner.spaces, **own})
 
@@ -223,7 +228,7 @@ class FlatEnv(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
         gym.utils.RecordConstructorArgs.__init__(self, padding=None if sizes is None else vars(sizes))
         super().__init__(env)
         self.vision = vision_env(env)
-        self._view = FlatView(self.vision, sizes)
+        self._view = FlatView(self.vision, sizes, env.observation_space)
         self.tools = self._view.tools
         self.observation_space, self.action_space = self._view.observation_space, self._view.action_space
 
@@ -273,7 +278,7 @@ class FlatVectorEnv(VectorWrapper):
         if inner.autoreset_mode is AutoresetMode.SAME_STEP:
             raise InvalidData("Expected autoreset_mode 'next_step' or 'disabled', but got 'same_step'.")
         self.vision, self.autoreset_mode = inner, inner.autoreset_mode
-        self._view = FlatView(inner.envs[0], Padding.of(padding))
+        self._view = FlatView(inner.envs[0], Padding.of(padding), envs.single_observation_space)
         self.tools = self._view.tools
         self.single_observation_space, self.single_action_space = self._view.observation_space, self._view.action_space
         self.observation_space = batch_space(self.single_observation_space, inner.num_envs)

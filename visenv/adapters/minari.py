@@ -89,7 +89,8 @@ class Collector(DataCollector):
 
     def __init__(self, env: FlatEnv, folder: str | os.PathLike[str] | None = None, data_format: str = "hdf5") -> None:
         try:
-            assert env.spec is not None
+            if env.spec is None:
+                raise ValueError("this one was not made by gym.make")
             env.spec.to_json()
         except (TypeError, ValueError) as error:
             raise InvalidData(
@@ -184,7 +185,7 @@ class _StepData(StepDataCallback):
     def __call__(self, env: gym.Env[Any, Any], obs: Any, info: dict[str, Any], *args: Any, **keywords: Any) -> Any:
         kept = {
             "sample_id": info["sample_id"],
-            "query": info["query"],
+            "query": _storable(info["query"]),
             "tool": info["tool"] or "",
             "error": (info["error"] or {}).get("code", ""),
             "termination": info.get("termination") or "",
@@ -197,3 +198,8 @@ class _EpisodeMetadata(EpisodeMetadataCallback):
     def __call__(self, episode: dict[str, Any]) -> dict[str, Any]:
         last = {name: texts_of(episode["infos"][name][-1:])[0] for name in ("sample_id", "termination")}
         return super().__call__(episode) | last
+
+
+def _storable(text: str) -> str:
+    """A text that HDF5 can store: valid Unicode without zeros."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()

@@ -142,5 +142,9 @@ def log_metrics(*, episode: Any, metrics_logger: Any, **_: Any) -> None:
 
 
 def drop_invalid(*, samples: list[Any], **_: Any) -> None:
-    """A callback, ``on_sample_end``: leaves out episodes that an expert's failure has ended."""
-    samples[:] = [episode for episode in samples if not episode.is_done or "invalid" not in episode.get_infos(-1)]
+    """A callback, ``on_sample_end``: leaves out episodes that an expert's failure has ended.
+
+    Where nothing else would be left they stay, as RLlib would sample for ever; an invalid end pays nothing.
+    """
+    valid = [episode for episode in samples if not episode.is_done or "invalid" not in episode.get_infos(-1)]
+    samples[:] = valid or samples

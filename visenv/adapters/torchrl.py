@@ -152,7 +152,7 @@ class _Flags(BaseInfoDictReader):
     def __call__(self, info: dict[str, Any], tensordict: TensorDictBase) -> TensorDictBase:
         for name in FLAGS:
             values = info.get(name)
-            flags = [value is not None for value in values] if isinstance(values, np.ndarray) else values is not None
+            flags = [bool(value) for value in values] if isinstance(values, np.ndarray) else bool(values)
             tensordict.set(name, torch.as_tensor(flags).expand(self._shape[:-1]).reshape(self._shape))
         return tensordict
 

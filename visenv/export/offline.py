@@ -85,7 +85,7 @@ def to_minari(
                     raise InvalidData(f"{error} Leave such episodes out with skip=True.") from error
                 left_out[str(record["episode"])] = str(error)
                 continue
-            collector.reset(seed=record["episode"], options={"sample_id": record["sample_id"]})
+            collector.reset(seed=kept, options={"sample_id": record["sample_id"]})
             for action in actions:
                 collector.step(action)
             kept += 1
@@ -124,7 +124,7 @@ class _Replay:
         record, env = self._record, self._env
         if record.get("invalid"):
             raise InvalidData(f"Expected valid episodes, but in {self._where} an expert failed: {record['invalid']}.")
-        _, info = env.reset(seed=record["episode"], options={"sample_id": record["sample_id"]})
+        _, info = env.reset(options={"sample_id": record["sample_id"]})
         self._compare("the query", record["query"], info["query"])
         actions, paid, ended = [], 0.0, False
         for number, turn in enumerate(record["turns"], 1):
