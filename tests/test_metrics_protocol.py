@@ -21,8 +21,10 @@ from visenv.rewards.metrics import (
     Metric,
     MIoU,
     NullAccuracy,
+    PairAccuracy,
     PointLocalisation,
     PrecisionAt,
+    SubTaskAccuracy,
 )
 from visenv.types import AnswerTruth, BoxesTruth, Detections, MaskTruth, Outcome, PointsTruth
 
@@ -39,6 +41,8 @@ MAKERS = {
     "MacroDenseF1": MacroDenseF1,
     "CocoAP": CocoAP,
     "AnswerAccuracy": AnswerAccuracy,
+    "SubTaskAccuracy": SubTaskAccuracy,
+    "PairAccuracy": PairAccuracy,
 }
 SIZE = (12, 12)
 BOX = st.tuples(st.integers(0, 8), st.integers(0, 8), st.integers(1, 4), st.integers(1, 4))
@@ -57,7 +61,7 @@ def build(sample, truths):
         MaskTruth: MaskTruth(Masks.from_boxes(true, SIZE)),
         BoxesTruth: BoxesTruth(true, ("car",) * len(true)),
         PointsTruth: PointsTruth(true[:, :2]),
-        AnswerTruth: AnswerTruth(("red umbrella",)),
+        AnswerTruth: AnswerTruth(("red umbrella",), group=str(len(true) // 2) if len(true) else None),
     }[truths[0]]
     return Outcome(detections, text if termination == "answer" else None, termination, 2), truth
 

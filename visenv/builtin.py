@@ -36,6 +36,8 @@ FOLDERS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "visharness": ("visharness:make", "VisHarness's training Parquet", (*SEGMENTATION, "refcount")),
     "prepared": ("prepared:make", "a copy that `visenv data convert` wrote", (*SEGMENTATION, "densedet", "refcount")),
     "matsearch": ("matsearch:make", "MAT-Search from a folder", ("matsearch",)),
+    "blink": ("blink:make", "BLINK from a folder", ("blink", "multiimage")),
+    "mmvp": ("mmvp:make", "MMVP from a folder", ("mmvp",)),
     "cocojson": ("cocojson:make", "a COCO-style JSON of one's own", (*SEGMENTATION, "densedet")),
 }
 """Data sets that are read from a path: entry point, summary, and the families of tasks that they have samples for."""

@@ -130,7 +130,9 @@ def truth_record(truth: Truth) -> dict[str, Any]:
         ignore = None if truth.ignore is None else np.asarray(truth.ignore).tolist()
         return {"type": "boxes", "boxes": np.asarray(truth.boxes).tolist(), "labels": labels, "ignore": ignore}
     if isinstance(truth, AnswerTruth):
-        return {"type": "answers", "answers": list(truth.answers), "choices": truth.choices and list(truth.choices)}
+        group = {} if truth.group is None else {"group": truth.group}
+        choices = truth.choices and list(truth.choices)
+        return {"type": "answers", "answers": list(truth.answers), "choices": choices, **group}
     if isinstance(truth, ImageTruth):
         height, width = truth.clean.shape[:2]
         facts = {"damage": list(truth.damage), "answers": list(truth.answers)}

@@ -172,6 +172,8 @@ class AnswerTruth:
 
     answers: tuple[str, ...]
     choices: tuple[str, ...] | None = None
+    group: str | None = field(default=None, repr=False)
+    """What it counts for where a benchmark is scored by parts: its sub-task, or its pair."""
 
     @property
     def is_null(self) -> bool:

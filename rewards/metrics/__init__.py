@@ -19,6 +19,7 @@ from visenv.rewards.metrics.coco_ap import CocoAP
 from visenv.rewards.metrics.count_error import CountError
 from visenv.rewards.metrics.dense_f1 import DenseF1, MacroDenseF1
 from visenv.rewards.metrics.giou import GIoU
+from visenv.rewards.metrics.group_accuracy import PairAccuracy, SubTaskAccuracy
 from visenv.rewards.metrics.miou import MIoU
 from visenv.rewards.metrics.null_accuracy import NullAccuracy
 from visenv.rewards.metrics.point_localisation import PointLocalisation
@@ -35,7 +36,9 @@ __all__ = [
     "MacroDenseF1",
     "Metric",
     "NullAccuracy",
+    "PairAccuracy",
     "PointLocalisation",
     "PrecisionAt",
+    "SubTaskAccuracy",
     "update_all",
 ]

@@ -137,5 +137,6 @@ def read_truth(record: Mapping[str, Any]) -> Truth:
     if kind == "points":
         return PointsTruth(np.array(record["points"], dtype=np.float64).reshape(-1, 2))
     if kind == "answers":
-        return AnswerTruth(tuple(record["answers"]), record["choices"] and tuple(record["choices"]))
+        choices = record["choices"] and tuple(record["choices"])
+        return AnswerTruth(tuple(record["answers"]), choices, record.get("group"))
     raise InvalidData(f"Expected a truth of masks, boxes, points or answers, but got {kind!r:.80}.")
