@@ -160,7 +160,7 @@ def grouped(letter: str, options: Sequence[str], group: str) -> AnswerTruth:
     """
     right = options[LETTERS.index(letter)]
     truth = answers_with(right, options)
-    plain = right.strip("(). ").upper() not in LETTERS and list(options).count(right) == 1
+    plain = right.strip("(). ").upper() not in tuple(LETTERS) and list(options).count(right) == 1
     return replace(truth, answers=(letter, right) if plain else (letter,), group=group)
 
 
