@@ -408,6 +408,21 @@ def test_an_episode_that_comes_to_something_else_is_an_error(run, tmp_path, edit
     assert made["counts"]["episodes"]["kept"] == 3
 
 
+def test_many_that_differ_hide_none_that_does_not(run, tmp_path):
+    folder = tmp_path / "many"
+    shutil.copytree(run[0], folder)
+    line = json.loads((folder / "trajectories.jsonl").read_text().splitlines()[0])
+    lines, query = [], line["query"]
+    for number in range(40):
+        line.update(episode=number, query="the hat" if number % 20 < 18 else query)
+        line["turns"][2]["text"] = f"<think>{number}</think><answer>There it is.</answer>"
+        lines.append(json.dumps(line) + "\n")
+    (folder / "trajectories.jsonl").write_text("".join(lines))
+    made = export_run(folder, tmp_path / "set", skip_changed=True)
+    assert made["counts"]["episodes"] == {"recorded": 40, "kept": 4, "dropped": 36}
+    assert [each["episode"] for each in made["kept"]] == [18, 19, 38, 39]
+
+
 def test_another_data_set_or_other_experts_are_noticed(run, tmp_path):
     with pytest.raises(ReplayError, match="Name the data set and the experts"):
         export_run(run[0], tmp_path / "set", env={"experts": "classical"})
@@ -436,6 +451,32 @@ def test_a_set_is_whole_or_not_there(run, tmp_path):
     export_run(run[0], folder, overwrite=True)
     assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "train-00000-of-00001.parquet"]
     assert [path.name for path in folder.parent.iterdir()] == ["set"]
+
+
+def test_a_folder_that_cannot_be_written(run, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InvalidData, match="Cannot write to .*: Not a directory"):
+        export_run(run[0], tmp_path / "file" / "set")
+
+
+def test_prompts_of_samples_that_have_changed_or_are_too_large(run, tmp_path):
+    folder = changed(run, tmp_path, lambda record: record.update(query="the hat"))
+    with pytest.raises(ReplayError, match="Expected the query 'the hat'"):
+        export_run(folder, tmp_path / "set", to="verl")
+    made = export_run(folder, tmp_path / "set", to="verl", skip_changed=True)
+    assert (made["rows"], made["why"]) == (2, {"samples": {"changed": 1}})
+    with pytest.raises(InvalidData, match="nothing is left: 3 patch_budget"):
+        export_run(run[0], tmp_path / "other", to="grpo", filters=Filters(patch_budget=63))
+
+
+def test_a_sample_that_is_gone(run, tmp_path):
+    with pytest.raises(DatasetError, match="There is no sample 'scenes/refseg/d1/val/x' in 'squares'"):
+        export_run(
+            changed(run, tmp_path, lambda record: record.update(sample_id="scenes/refseg/d1/val/x")),
+            tmp_path / "set",
+            filters=Filters(per_sample=1, answered=True),
+            env={"dataset": SquareDataset(), "experts": BrightExpert()},
+        )
 
 
 def test_nothing_of_others_is_overwritten(run, tmp_path):

@@ -107,6 +107,8 @@ def export_run(
         maker = _Maker(recorded, made, keep, selection, account, filters, skip_changed, progress)
         for example in maker.turns() if form.turns else maker.prompts():
             writer.add(checked_row(form, example))
+        total = len(selection.kept) + len(selection.dropped) if form.turns else selection.named
+        assert len(account.kept) + len(account.dropped) == total, "Nothing is lost without a reason."
         if not writer.rows:
             raise _nothing_left(account)
         manifest = {

@@ -84,7 +84,7 @@ def replay(
     given: dict[int, Mapping[str, Any]] = {}
     playing: dict[int, tuple[VisionToolEnv, _Playing, Stepping]] = {}
     played: dict[int, Played] = {}
-    out = 0
+    out, more = 0, True
 
     def go_on(number: int, seat: VisionToolEnv, player: _Playing, result: StepResult | None) -> None:
         try:
@@ -99,17 +99,19 @@ def replay(
 
     while True:
         # One that takes long must not let the others run ahead without end: their pictures are in memory.
-        while seats and len(given) < 2 * side_by_side and (begun := next(waiting, None)) is not None:
+        while more and seats and len(given) < 2 * side_by_side:
+            begun = next(waiting, None)
+            if begun is None:
+                more = False
+                break
             number, given[begun[0]] = begun
             seat = seats.pop()
             go_on(number, seat, _Player(seat, begun[1], recorded_dialect, native).play(), None)
         while out in played:
             yield given.pop(out), played.pop(out)
             out += 1
-        if not playing:
-            if not given:
-                return
-            continue
+        if not playing and not given and not more:
+            return
         under_way = list(playing.items())
         results = drive_all([stepping for _, (_, _, stepping) in under_way], env.pool)
         for (number, (seat, player, _)), result in zip(under_way, results, strict=True):

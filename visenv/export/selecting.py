@@ -90,6 +90,11 @@ class Selection:
         tries = self.samples[sample_id]
         return sum(one.verdict.good for one in tries) / len(tries)
 
+    @property
+    def named(self) -> int:
+        """How many samples there are, those without a valid try included."""
+        return len(self.samples) + len(self.without_valid_try())
+
     def without_valid_try(self) -> list[dict[str, Any]]:
         """The samples whose every try is invalid, as ``dropped`` has episodes."""
         names = dict.fromkeys(each["sample_id"] for each in self.dropped if each["sample_id"] not in self.samples)
