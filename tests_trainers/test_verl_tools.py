@@ -102,8 +102,10 @@ def test_after_the_end_tools_change_nothing(model, tools):
 
 def test_what_just_stops_is_scored_as_at_the_turn_limit(model, tools):
     run = ToolRun(model, tools, [FIND, MERGE, "Done."], [FIND, "Done."], ["Done."], rows=[row(0), row(1), row(2)])
-    assert run.out.batch["rm_scores"].sum(dim=1).tolist() == [5.0, -3.0, -3.0]
-    assert run.fields("score") == [5.0, -3.0, -3.0], "Of every trajectory the same figures, called tools or not."
+    # Who asks first says the first script.
+    scores = run.out.batch["rm_scores"].sum(dim=1).tolist()
+    assert sorted(scores) == [-3.0, -3.0, 5.0]
+    assert run.fields("score") == scores, "Of every trajectory the same figures, called tools or not."
 
 
 def test_bad_calls_are_turns(model, tools):
