@@ -13,8 +13,10 @@ from visenv.capabilities import (
     GroundPhrase,
     PointPhrase,
     Points,
+    Ran,
     Request,
     Result,
+    RunCode,
     SegmentPrompts,
     Upscale,
     Upscaled,
@@ -23,6 +25,7 @@ from visenv.capabilities import (
 from visenv.experts.truth_view import (
     FindSample,
     choose_masks,
+    clean_picture,
     enlarge,
     interior_points,
     truth_in_view,
@@ -38,7 +41,7 @@ class Oracle:
 
     name = "oracle"
     fingerprint = "oracle-1"
-    capabilities = ("GroundPhrase", "PointPhrase", "SegmentPrompts", "Upscale")
+    capabilities = ("GroundPhrase", "PointPhrase", "SegmentPrompts", "Upscale", "RunCode")
     max_batch = 256
     per_sample = True
 
@@ -51,13 +54,15 @@ class Oracle:
         Returns:
             ``GroundPhrase``: the targets that the view shows. ``PointPhrase``: the deepest pixel of each.
             ``SegmentPrompts``: the target under, or nearest to, each prompt, as all three candidates.
-            ``Upscale``: every pixel repeated.
+            ``Upscale``: every pixel repeated. ``RunCode``: the clean picture, whatever the program.
         """
         return [self._answer(request) for request in requests]
 
     def _answer(self, request: Request) -> Result:
         if isinstance(request, Upscale):
             return Upscaled(enlarge(request.view.pixels, request.factor), self.fingerprint)
+        if isinstance(request, RunCode):
+            return Ran(clean_picture(self.find, request.view))
         if not isinstance(request, (GroundPhrase, PointPhrase, SegmentPrompts)):
             raise not_answered(self.name, request)
         seen = truth_in_view(self.find, request.view)

@@ -11,7 +11,18 @@ import numpy as np
 from visenv.capabilities import Candidates, Prompt, View
 from visenv.errors import InvalidData
 from visenv.masks import Masks
-from visenv.types import BoolArray, BoxesTruth, Detections, FloatArray, IntArray, MaskTruth, Pixels, PointsTruth, Sample
+from visenv.types import (
+    BoolArray,
+    BoxesTruth,
+    Detections,
+    FloatArray,
+    ImageTruth,
+    IntArray,
+    MaskTruth,
+    Pixels,
+    PointsTruth,
+    Sample,
+)
 
 FindSample: TypeAlias = Callable[[str], Sample]
 """From a sample's identifier to the sample: a data set's ``find``."""
@@ -55,6 +66,20 @@ def truth_in_view(find: FindSample, view: View) -> Detections:
     if boxes is None:
         return Detections(seen.boxes, masks=seen)
     return Detections(_boxes_in_view(boxes[kept], view), masks=seen, labels=_labels(sample, kept))
+
+
+def clean_picture(find: FindSample, view: View) -> Pixels:
+    """What a view's sample was before it was damaged.
+
+    Raises:
+        InvalidData: if the sample's truth is none of a damaged picture.
+    """
+    truth = find(view.sample_id).truth
+    if not isinstance(truth, ImageTruth):
+        raise InvalidData(
+            f"Expected the truth of a damaged picture, but {view.sample_id!r} has {type(truth).__name__}."
+        )
+    return truth.clean
 
 
 def root_targets(sample: Sample) -> tuple[Masks, FloatArray | None]:

@@ -9,9 +9,12 @@ three colours earns 0.5 for certain, guessing one of them a third.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from visenv.errors import InvalidData
 from visenv.rewards.functional.text import token_f1
+from visenv.types import ImageTruth, Outcome, ToolCall, Truth, Turn
+from visenv.workspace import Workspace
 
 PROBLEMS = ("rotation90", "rotation180", "dark", "overexposure", "blur", "noise", "crop", "none")
 """What may be wrong with a picture, as the agent names it."""
@@ -140,3 +143,65 @@ def released_code_reward(code: str | None) -> float:
         (0.9, 0.9)
     """
     return 0.0 if code is None else CODE_REWARD
+
+
+class ArftCodingReward:
+    """The published reward of mending pictures by code, for environments: to be compared with, not to be trained on.
+
+    The terms of ``coding_score``: the diagnosis is paid in the turn that makes it (an environment allows one), the rest
+    at the end. ``code`` pays 0.9 for any program, whatever it did.
+
+    Attributes:
+        bounds: the least and the greatest sum of an episode.
+
+    Source:
+        Visual-ARFT, arXiv 2505.14246, and its released code.
+
+    Example:
+        >>> ArftCodingReward().bounds
+        (0.0, 3.9)
+    """
+
+    name: ClassVar[str] = "arft_coding"
+    bounds = CODING_BOUNDS
+
+    def turn(self, turn: Turn) -> dict[str, float]:
+        """Return what one turn pays by itself: nothing."""
+        return {}
+
+    def progress(self, turn: Turn, before: Workspace, after: Workspace, truth: Truth) -> dict[str, float]:
+        """Return what one turn pays for saying what is wrong with the picture.
+
+        Raises:
+            InvalidData: if the truth is not that of a damaged picture.
+        """
+        call = turn.action
+        if not isinstance(call, ToolCall) or call.name != "NameProblems" or turn.error is not None:
+            return {"problems": 0.0}
+        named = call.arguments["problems"]
+        return {"problems": problem_accuracy([named] if isinstance(named, str) else named, _damage(truth))}
+
+    def final(self, outcome: Outcome, truth: Truth) -> dict[str, float]:
+        """Return what the end of an episode pays.
+
+        Raises:
+            InvalidData: if the truth is not that of a damaged picture.
+        """
+        _damage(truth)
+        answers = truth.answers if isinstance(truth, ImageTruth) else ()
+        answered = outcome.termination == "answer"
+        code = "" if "RunCode" in outcome.tools else None
+        return {
+            "code": released_code_reward(code),
+            "answer": token_f1(outcome.answer, answers) if answers else float(answered),
+            "format": float(len(outcome.tools) + answered == outcome.turns),
+        }
+
+    def __repr__(self) -> str:
+        return "ArftCodingReward()"
+
+
+def _damage(truth: Truth) -> tuple[str, ...]:
+    if not isinstance(truth, ImageTruth):
+        raise InvalidData(f"Expected the truth of a damaged picture (ImageTruth), but got {type(truth).__name__}.")
+    return truth.damage or ("none",)

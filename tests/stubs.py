@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from visenv.capabilities import Candidates, GroundPhrase, PointPhrase, Points, SegmentPrompts, Upscaled
+from visenv.capabilities import Candidates, GroundPhrase, PointPhrase, Points, Ran, RunCode, SegmentPrompts, Upscaled
 from visenv.masks import Masks
 from visenv.types import Detections, MaskTruth, Sample
 
@@ -89,9 +89,10 @@ class BrightExpert:
 
 
 class CornerExpert(BrightExpert):
-    """Finds the top left quarter of everything, without looking."""
+    """Finds the top left quarter of everything, without looking; programs do nothing but cut out a corner."""
 
     name = "corner"
+    capabilities = (*ALL, "RunCode")
 
     def answer(self, request):
         height, width = request.view.pixels.shape[:2]
@@ -102,6 +103,8 @@ class CornerExpert(BrightExpert):
             return Points(np.array([[width / 4, height / 4]]), np.array([0.8]))
         if isinstance(request, SegmentPrompts):
             return Candidates(tuple(masks for _ in request.prompts), tuple(np.array([0.5]) for _ in request.prompts))
+        if isinstance(request, RunCode):
+            return Ran(request.view.pixels[:8, :8].repeat(8, axis=0), "a corner")
         return Upscaled(np.zeros((request.factor * height, request.factor * width, 3), np.uint8), self.fingerprint)
 
 

@@ -25,6 +25,7 @@ MODES = ("structured", "text", "discrete")
 IDS = sorted(ENVIRONMENTS)
 FOUND = [f"VisHarness/{name}-v0" for name in ("DenseDet", "GRefSeg", "Mixed", "ReasonSeg", "RefCount", "RefSeg")]
 """Those whose result is what was merged last, paid as VisHarness pays."""
+STUBS = {"*": BrightExpert(), "RunCode": CornerExpert()}
 
 
 def test_the_ids_are_registered():
@@ -34,7 +35,7 @@ def test_the_ids_are_registered():
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("env_id", IDS)
 def test_gymnasiums_checker_passes(env_id, mode):
-    check_env(gym.make(env_id, action_mode=mode, experts=BrightExpert(), render_mode="rgb_array").unwrapped)
+    check_env(gym.make(env_id, action_mode=mode, experts=STUBS, render_mode="rgb_array").unwrapped)
 
 
 @pytest.mark.filterwarnings("ignore:Your observation:UserWarning")
@@ -42,7 +43,7 @@ def test_gymnasiums_checker_passes(env_id, mode):
 def test_stable_baselines_checker_passes(env_id):
     from stable_baselines3.common.env_checker import check_env as check_for_sb3
 
-    check_for_sb3(gym.make(env_id, action_mode="discrete", experts=BrightExpert()))
+    check_for_sb3(gym.make(env_id, action_mode="discrete", experts=STUBS))
 
 
 @pytest.mark.parametrize("env_id", IDS)

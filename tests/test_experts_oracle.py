@@ -59,7 +59,7 @@ def merged(oracle, images):
 def test_follows_the_contract():
     oracle, _ = setup(MaskTruth(Masks.from_dense(discs())))
     assert isinstance(oracle, Expert)
-    assert set(oracle.capabilities) == {"GroundPhrase", "PointPhrase", "SegmentPrompts", "Upscale"}
+    assert set(oracle.capabilities) == {"GroundPhrase", "PointPhrase", "SegmentPrompts", "Upscale", "RunCode"}
     assert oracle.per_sample
 
 

@@ -17,6 +17,7 @@ ENVIRONMENTS = {
     "VisHarness/InteractiveSeg-v0": "visenv.envs.interactive:InteractiveSegEnv",
     "VisHarness/MultiImage-v0": "visenv.envs.multiimage:MultiImageEnv",
     "VisHarness/MATSearch-v0": "visenv.envs.matsearch:MATSearchEnv",
+    "VisHarness/MATCoding-v0": "visenv.envs.matcoding:MATCodingEnv",
 }
 """Environment id to entry point."""
 
@@ -38,11 +39,13 @@ FOLDERS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "matsearch": ("matsearch:make", "MAT-Search from a folder", ("matsearch",)),
     "blink": ("blink:make", "BLINK from a folder", ("blink", "multiimage")),
     "mmvp": ("mmvp:make", "MMVP from a folder", ("mmvp",)),
+    "matcoding": ("matcoding:make", "MAT-Coding from a folder", ("matcoding",)),
     "cocojson": ("cocojson:make", "a COCO-style JSON of one's own", (*SEGMENTATION, "densedet")),
 }
 """Data sets that are read from a path: entry point, summary, and the families of tasks that they have samples for."""
 
 GENERATED: dict[str, str] = {
+    "matcoding": "visenv.datasets.damaged_scenes:make",
     "matsearch": "visenv.datasets.lore:make",
     "multiimage": "visenv.datasets.several:make",
 }
@@ -114,6 +117,16 @@ def register_all() -> None:
         "visenv.rewards.medsam_agent:MedSAMAgentReward",
         summary="format, and IoU with Dice less what was lost or spent",
     )
+    rewards.register(
+        "matcoding",
+        "visenv.rewards.matcoding:MATCodingReward",
+        summary="what programs did to a picture, the answer",
+    )
+    rewards.register(
+        "arft_coding",
+        "visenv.rewards.visual_arft:ArftCodingReward",
+        summary="as published: 0.9 for any program",
+    )
 
     for reward, entry_point, summary in (
         ("matsearch", "MATSearchReward", "token F1 of the answer, and clean turns as far as it is right"),
@@ -130,6 +143,7 @@ def register_all() -> None:
     toolsets.register(
         "interactive", "visenv.tools.toolsets:INTERACTIVE", summary="zoom, prompt, refine and submit candidates"
     )
+    toolsets.register("matcoding", "visenv.tools.toolsets:MATCODING", summary="say what is wrong, and run programs")
 
     toolsets.register(
         "multiimage", "visenv.tools.attention:MULTIIMAGE", summary="Reflect, Verify, zoom, and the vision tools"

@@ -196,12 +196,11 @@ class Docker:
             "log-driver": "none",
             "tmpfs": f"/folder:{folder}",
             "volume": f"{INSIDE}:{_RUNNER}/inside:ro",
-            "workdir": "/folder",
         }
         environment = {**ENVIRONMENT, "PYTHONPATH": _RUNNER}
         told = configuration(limits, self.modules, once=True)
         return [
-            *("docker", "run", "--rm", "--interactive", "--read-only", "--init", "--pull", "never"),
+            *("docker", "run", "--rm", "--interactive", "--read-only", "--pull", "never"),
             *(f"--{name}={value}" for name, value in options.items()),
             *(f"--env={name}={value}" for name, value in environment.items()),
             *("--entrypoint=python", self.image, "-s", "-B", "-m", "inside.server", told),

@@ -15,6 +15,7 @@ from visenv.rewards.functional.matching import (
     point_matches,
     precision_recall_f1,
 )
+from visenv.rewards.functional.pictures import colour_error, edge_error, likeness, mending
 from visenv.rewards.functional.regions import dice, fit_to_frame, mask_intersection_union, mask_iou
 from visenv.rewards.functional.text import exact_match, normalize_answer, token_f1
 from visenv.rewards.functional.turns import format_score
@@ -23,18 +24,22 @@ __all__ = [
     "IOU_THRESHOLDS",
     "box_coverage",
     "box_iou",
+    "colour_error",
     "count_error",
     "count_reward",
     "dice",
+    "edge_error",
     "exact_match",
     "f1_score",
     "fit_to_frame",
     "format_score",
     "greedy_match",
     "hungarian_match",
+    "likeness",
     "mask_intersection_union",
     "mask_iou",
     "match_radius",
+    "mending",
     "normalize_answer",
     "point_matches",
     "precision_recall_f1",

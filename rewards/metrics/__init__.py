@@ -20,6 +20,7 @@ from visenv.rewards.metrics.count_error import CountError
 from visenv.rewards.metrics.dense_f1 import DenseF1, MacroDenseF1
 from visenv.rewards.metrics.giou import GIoU
 from visenv.rewards.metrics.group_accuracy import PairAccuracy, SubTaskAccuracy
+from visenv.rewards.metrics.mended_pictures import MendedPictures
 from visenv.rewards.metrics.miou import MIoU
 from visenv.rewards.metrics.null_accuracy import NullAccuracy
 from visenv.rewards.metrics.point_localisation import PointLocalisation
@@ -34,6 +35,7 @@ __all__ = [
     "GIoU",
     "MIoU",
     "MacroDenseF1",
+    "MendedPictures",
     "Metric",
     "NullAccuracy",
     "PairAccuracy",

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from visenv.errors import DuplicateName, InvalidData
 from visenv.registration import toolsets
 from visenv.tools.base import Tool
+from visenv.tools.coding import NameProblems, RunProgram
 from visenv.tools.interactive import (
     CompareCandidates,
     RefineCandidate,
@@ -40,6 +41,7 @@ INTERACTIVE = (
     SubmitCandidate,
 )
 BASIC = (PhraseToBoxMask, PhraseToPoint, PointToBoxMask, MergeBoxMask, RecallImage)
+MATCODING = (NameProblems, RunProgram)
 
 
 def make_toolset(value: str | Iterable[Tool | type]) -> dict[str, Tool]:
