@@ -230,6 +230,7 @@ def changed(folder, change):
         (lambda record: record.update(reward=7.0), "the reward"),
         (lambda record: record.update(query="Where?"), "the query"),
         (lambda record: record["turns"][0].update(name="Fly"), "no such action"),
+        (lambda record: record["turns"][0].update(arguments={"images": {"a": 1}}), "no such action"),
         (lambda record: record["turns"].pop(), "its end"),
         (lambda record: record["turns"].append(record["turns"][-1]), "after the end"),
         (lambda record: record.update(invalid="ExpertError"), "an expert failed"),

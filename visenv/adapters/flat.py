@@ -250,7 +250,7 @@ class FlatEnv(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
         """
         return self._view.flat_action(self.vision, action)
 
-    def flat_text(self, text: str) -> Any:
+    def flat_text(self, text: Any) -> Any:
         """A model's raw turn as an element of the action space of text mode.
 
         Raises:

@@ -68,10 +68,8 @@ def to_minari(
     written = not run.native and any(isinstance(turn.get("text"), str) for turn in _first(run)["turns"])
     mode = action_mode or ("text" if written else "structured")
     if mode not in MODES or (mode == "text" and not written):
-        had = "texts and calls" if written else "calls alone"
-        raise InvalidData(
-            f"Expected an action_mode of {' or '.join(map(repr, MODES))}; the run has {had}; got {mode!r}."
-        )
+        possible = MODES if written else MODES[:1]
+        raise InvalidData(f"Expected action_mode, for this run, to be {' or '.join(possible)}, but got {mode!r}.")
     keywords = {**run.keywords, "action_mode": mode, "obs": obs}
     collector = make_collector(run.env_id, folder=folder, padding=padding, data_format=data_format, **keywords)
     left_out: dict[str, str] = {}
@@ -146,7 +144,7 @@ class _Replay:
             if self._mode == "text":
                 if (turn["error"] or {}).get("code") == "cut":
                     raise InvalidData("the text was cut by the model's limit, which no text says.")
-                return self._env.flat_text(turn["text"])
+                return self._env.flat_text(turn.get("text"))
             arguments = turn["arguments"]
             call = ToolCall(str(turn["name"]), arguments)
             spoken = isinstance(turn.get("text"), str) or self._run.native
@@ -154,7 +152,7 @@ class _Replay:
                 frame = get_dialect(self._run.recorded_dialect).frame
                 arguments = dict(to_pixels(self._env.vision.episode, call, frame).arguments)
             return self._env.flat_action({"name": turn["name"], "arguments": arguments})
-        except InvalidData as error:
+        except (TypeError, ValueError, LookupError) as error:
             raise InvalidData(
                 f"At turn {number} of {self._where}, the action space has no such action: {error}"
             ) from error
