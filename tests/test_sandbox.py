@@ -275,6 +275,23 @@ def test_copies_start_sandboxes_of_their_own(sandbox):
     assert run(sandbox, "print(4)").text == "4"
 
 
+@needs_bubblewrap
+def test_a_forked_process_starts_sandboxes_of_its_own(sandbox):
+    run(sandbox, "pass")
+    code = "import os; print(os.getpid())"
+    end, start = os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(start, run(sandbox, code).text.encode())
+        sandbox.close()
+        os._exit(0)
+    os.close(start)
+    assert os.read(end, 100) == b"1"
+    os.close(end)
+    assert os.waitpid(child, 0)[1] == 0
+    assert run(sandbox, code).text == "1"
+
+
 # --- where it runs ----------------------------------------------------------------------------------------------------
 
 

@@ -143,7 +143,8 @@ class Sandbox:
 
     def _sandboxes(self) -> SandboxPool:
         with self._lock:
-            if self._pool is None:
+            # Sandboxes are not shared with a process that was forked: two would talk at once.
+            if self._pool is None or self._pool.owner != os.getpid():
                 self._pool = self._open(self.backend)
             return self._pool
 

@@ -27,7 +27,8 @@ class SandboxPool:
 
     def __init__(self, backend: Backend, limits: Limits, count: int) -> None:
         self.backend, self.limits, self.count = backend, limits, count
-        self._owner = os.getpid()
+        self.owner = os.getpid()
+        """The process whose sandboxes these are."""
         self._free = threading.Semaphore(count)
         self._lock = threading.Lock()
         self._idle: list[Worker] = []
@@ -62,7 +63,7 @@ class SandboxPool:
             self._closed = True
             spares, self._spares = self._spares, []
             self._idle = []
-        if os.getpid() == self._owner:
+        if os.getpid() == self.owner:
             for spare in spares:
                 spare.cancel()
             self._starter.shutdown(wait=True)
