@@ -538,3 +538,16 @@ except MissingDependency as error:
     )
     assert "needs a sandbox" in done.stdout
     assert "unsafe=True" in done.stdout
+
+
+def test_the_page_of_a_run_shows_programs_line_by_line(tmp_path):
+    from typer.testing import CliRunner
+
+    from visenv.cli import app
+
+    command = ["rollout", ID, "--policy", "oracle", "--episodes", "4", "--split", "val", "--out", str(tmp_path / "run")]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    page = (tmp_path / "run" / "index.html").read_text(encoding="utf-8")
+    assert '<pre class="lines"' in page
+    assert "\nimage = cv2.imread(" in page

@@ -172,6 +172,7 @@ def _turn(turn: Mapping[str, Any], picture: Picture) -> Markup:
     words = tag(
         "div",
         tag("p", tag("bdi", turn["thought"]), class_="thought") if turn.get("thought") else None,
+        *(_folded(name, text, "lines") for name, text in turn["arguments"].items() if _has_lines(text)),
         _folded("Raw turn", turn["text"], "raw") if turn.get("text") is not None else None,
         tag("p", tag("b", error["code"]), " ", tag("bdi", error["message"]), class_="fault") if error else None,
         _folded("Reply", turn["reply"], "reply") if not error else None,
@@ -184,9 +185,11 @@ def _turn(turn: Mapping[str, Any], picture: Picture) -> Markup:
 
 
 def _arguments(arguments: Mapping[str, Any]) -> Markup:
-    """The arguments of a call, each ``name value``, long ones cut."""
+    """The arguments of a call, each ``name value``, long ones cut; those of several lines stand below it."""
     parts = []
     for name, value in arguments.items():
+        if _has_lines(value):
+            continue
         written = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         if isinstance(value, list) and len(value) > 4 and all(isinstance(item, str) for item in value):
             written = f"{', '.join(value[:3])}, … ({len(value)})"
@@ -195,6 +198,11 @@ def _arguments(arguments: Mapping[str, Any]) -> Markup:
         cut = written if len(written) <= 200 else f"{written[:200]}… ({len(written)} characters)"
         parts.append(tag("span", tag("i", name), tag("bdi", cut), class_="argument", title=written[:2000]))
     return joined(parts)
+
+
+def _has_lines(value: Any) -> bool:
+    """Whether an argument is a text of several lines, such as a program."""
+    return isinstance(value, str) and "\n" in value.strip()
 
 
 def _folded(label: str, content: str, kind: str) -> Markup:
