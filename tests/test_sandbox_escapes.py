@@ -336,6 +336,33 @@ def test_memory_of_several_processes_counts_together(sandbox):
     assert "used more than 128 MiB of memory" in run(sandbox, code).error
 
 
+def test_memory_that_processes_share_counts_together(sandbox):
+    code = """
+import mmap, os, time
+for _ in range(4):
+    if not os.fork(): break
+kept = mmap.mmap(-1, 60 * 2**20)
+kept.write(bytes(60 * 2**20))
+time.sleep(9)
+"""
+    assert "used more than 128 MiB of memory" in run(sandbox, code).error
+
+
+def test_memory_that_several_have_is_counted_once(sandbox):
+    code = """
+import mmap, os, time
+kept = mmap.mmap(-1, 60 * 2**20)
+kept.write(bytes(60 * 2**20))
+for _ in range(3):
+    if not os.fork():
+        sum(kept[::4096]); time.sleep(0.3); os._exit(0)
+for _ in range(3): os.wait()
+print("done")
+"""
+    ran = run(sandbox, code)
+    assert (ran.text, ran.error) == ("done", "")
+
+
 @pytest.mark.parametrize("number", [319, 29, 68, 240])
 def test_memory_that_no_limit_counts_cannot_be_had(sandbox, number):
     assert run(sandbox, SYSCALLS + f"print(call({number}, 0, 2**20, 0o1600))").text == "-1"
@@ -420,6 +447,8 @@ def test_nothing_listens_and_nothing_can_be_reached(sandbox):
         "AF_PACKET, socket.SOCK_RAW",
     ):
         assert "PermissionError" in run(sandbox, f"import socket; socket.socket(socket.{kind})").error
+    # The kernel's buffers of these would be memory that no limit counts.
+    assert "PermissionError" in run(sandbox, "import socket; socket.socketpair()").error
     assert "Error" in run(sandbox, "import urllib.request; urllib.request.urlopen('http://127.0.0.1')").error
     assert "Error" in run(sandbox, "import socket; socket.getaddrinfo('localhost', 80)").error or True
 

@@ -28,6 +28,7 @@ DENIED = {
     "fspick": (433, 433),
     "mount_setattr": (442, 442),
     "socket": (41, 198),
+    "socketpair": (53, 199),
     "bind": (49, 200),
     "connect": (42, 203),
     "listen": (50, 201),

@@ -186,7 +186,7 @@ def _look_after(
             watched.broken = f"it printed more than {_DRAIN_BYTES >> 20} MiB"
         elif limits["namespaces"] and now >= weighed + _LOOK_SECONDS:
             weighed = now
-            if _used_bytes(base) > limits["memory_bytes"]:
+            if _used_bytes(base, limits["memory_bytes"]) > limits["memory_bytes"]:
                 watched.broken = f"it used more than {limits['memory_bytes'] >> 20} MiB of memory"
         if watched.broken:
             return
@@ -294,14 +294,34 @@ def _private_bytes(process: int) -> int:
     return (int(fields[1]) - int(fields[2])) * os.sysconf("SC_PAGE_SIZE")
 
 
-def _used_bytes(base: int) -> int:
+def _shared_bytes(process: int, exact: bool) -> int:
+    """Memory in no file of the disk that a process may share with others, such as ``mmap`` gives it.
+
+    Args:
+        process: its number.
+        exact: to count of what several have only this one's part; slow.
+    """
+    file, name = ("smaps_rollup", b"Pss_Shmem:") if exact else ("status", b"RssShmem:")
+    with contextlib.suppress(OSError), open(f"/proc/{process}/{file}", "rb") as lines:
+        for line in lines:
+            if line.startswith(name):
+                return int(line.split()[1]) << 10
+    # A process can close its maps to others, and then has all of it.
+    return _shared_bytes(process, False) if exact else 0
+
+
+def _used_bytes(base: int, most: int) -> int:
     """What all processes of a program have in memory, beyond what each got from the server.
 
     In a sandbox with namespaces nothing else runs but the server (1 or 2) and this keeper.
     """
     ours = {os.getpid(), os.getppid(), 1}
     others = [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) not in ours]
-    return sum(max(0, _private_bytes(process) - base) for process in others)
+    own = sum(max(0, _private_bytes(process) - base) for process in others)
+    shared = sum(_shared_bytes(process, False) for process in others)
+    if shared and own + shared > most:
+        shared = sum(_shared_bytes(process, True) for process in others)
+    return own + shared
 
 
 def _handle(process: int) -> int | None:
