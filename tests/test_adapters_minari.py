@@ -255,6 +255,18 @@ def test_another_expert_is_found_out(tmp_path):
         to_minari(run, "x-v0", folder=tmp_path / "sets", obs="features")
 
 
+def test_a_run_does_not_say_which_modules_are_imported(tmp_path):
+    command(tmp_path / "run")
+    preset = {"experts": [{"expert": "subprocess:Popen", "args": ["touch", str(tmp_path / "sprung")]}]}
+    (tmp_path / "run" / "own.yaml").write_text(json.dumps(preset))
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    summary["settings"]["experts"] = str(tmp_path / "run" / "own.yaml")
+    (tmp_path / "run" / "summary.json").write_text(json.dumps(summary))
+    with pytest.raises(InvalidData, match="only if you name them"):
+        to_minari(tmp_path / "run", "x-v0", folder=tmp_path / "sets", obs="features")
+    assert not (tmp_path / "sprung").exists()
+
+
 def test_where_nothing_is_left_no_data_set_is_made(tmp_path):
     command(tmp_path / "run", "-n", "2")
     changed(tmp_path / "run", lambda record: record.update(invalid="ExpertError"))

@@ -22,6 +22,7 @@ from visenv.evaluation import EvalConfig, evaluate
 from visenv.export import Filters, ReplayError, export_run, load_set
 from visenv.export.examples import Example
 from visenv.export.formats import FORMS, checked_row
+from visenv.export.runs import LINE_BYTES
 from visenv.protocol import get_dialect, parse_turn
 from visenv.protocol.openai import OpenAI
 from visenv.rewards.visharness import compute_score
@@ -343,6 +344,27 @@ def test_coordinates_are_written_as_models_write_them(tmp_path):
     assert other["run"]["env"]["toolset"] == "list object"
 
 
+def test_a_call_whose_image_is_no_name_is_a_faulty_turn_in_any_dialect(tmp_path):
+    keywords = {"dataset": "scenes", "split": "val", "experts": "oracle", "toolset": "interactive"}
+    wrong = {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [
+            OpenAI().to_message(ToolCall("ZoomRegion", {"image": ["img_0"], "box": [0, 0, 9, 9]}))["tool_calls"][0]
+        ],
+    }
+    play(
+        tmp_path / "run",
+        [(0, [wrong, OpenAI().to_message(Answer("Nothing.", "So."))])],
+        dialect="openai",
+        action_mode="structured",
+        policy="openai:m",
+        **keywords,
+    )
+    made = export_run(tmp_path / "run", tmp_path / "set", env=keywords, filters=Filters(min_iou=0))
+    assert made["why"]["turns"] == {"faulty_turn": 1}
+
+
 def test_what_no_model_has_written_is_never_learned(tmp_path):
     bad = Malformed("bad_action", "Expected something else.")
     play(tmp_path / "run", [(0, [bad, *(parse_turn(text) for text in (FIND, MERGE, DONE))])], action_mode="structured")
@@ -547,14 +569,43 @@ def test_a_run_around_a_loop_of_ones_own_says_how_it_was_played(tmp_path):
     assert [len(row["images"]) for row in rows_of(made)] == [1, 2, 2]
 
 
-def test_experts_elsewhere_are_asked_only_by_name(run, tmp_path):
-    folder = tmp_path / "run"
+@pytest.mark.parametrize(
+    "experts", ["http://10.0.0.1:8000", "FOLDER/own.yaml", {"*": "classical", "GroundPhrase": "FOLDER/own.yaml"}]
+)
+def test_experts_elsewhere_are_asked_only_by_name(run, tmp_path, experts):
+    """Neither is what a run names imported: a preset can name any class of any module, and its arguments."""
+    folder, sprung = tmp_path / "run", tmp_path / "sprung"
     shutil.copytree(run[0], folder)
-    summary = (folder / "summary.json").read_text().replace('"experts": "oracle"', '"experts": "http://10.0.0.1:8000"')
+    preset = {"experts": [{"expert": "subprocess:Popen", "args": ["touch", str(sprung)]}]}
+    (folder / "own.yaml").write_text(json.dumps(preset))
+    written = json.dumps(experts).replace("FOLDER", str(folder))
+    summary = (folder / "summary.json").read_text().replace('"experts": "oracle"', f'"experts": {written}')
+    assert written in summary
     (folder / "summary.json").write_text(summary)
     with pytest.raises(InvalidData, match="only if you name them"):
         export_run(folder, tmp_path / "set")
+    assert not sprung.exists()
     assert export_run(folder, tmp_path / "set", env={"experts": "oracle"})["rows"] == 12
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images": 5}, "images as a list"),
+        ({"images": ["img_0"]}, "images as a list"),
+        ({"reward": 10**400}, "finite reward"),
+        ({"reward": float("nan")}, "finite reward"),
+        ({"episode": -1}, "at least 0"),
+        ({"query": "x" * LINE_BYTES}, "more than 64 MiB"),
+    ],
+)
+def test_absurd_records_are_refused(run, tmp_path, change, message):
+    folder = tmp_path / "run"
+    shutil.copytree(run[0], folder)
+    first, *others = (folder / "trajectories.jsonl").read_text().splitlines()
+    (folder / "trajectories.jsonl").write_text("\n".join([json.dumps(json.loads(first) | change), *others, ""]))
+    with pytest.raises(InvalidData, match=message):
+        export_run(folder, tmp_path / "set")
 
 
 def test_an_episode_that_is_there_twice(run, tmp_path):

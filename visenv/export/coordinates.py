@@ -55,7 +55,8 @@ Move = Callable[[Sequence[Sequence[float]], tuple[int, int], tuple[int, int]], l
 def _moved(episode: Episode, call: ToolCall, move: Move) -> ToolCall:
     tool, images = episode.config.tools[call.name], episode.workspace.images
     named = [call.arguments.get(argument.name) for argument in tool.spec.arguments if argument.kind == "image"]
-    size = images[named[0]].size if named and named[0] in images else images["img_0"].size
+    name = named[0] if named and isinstance(named[0], str) else "img_0"
+    size = images.get(name, images["img_0"]).size
     shown = episode.config.tokens.resized(*size)
     arguments: dict[str, Any] = dict(call.arguments)
     try:

@@ -70,7 +70,7 @@ def to_minari(
     if mode not in MODES or (mode == "text" and not written):
         possible = MODES if written else MODES[:1]
         raise InvalidData(f"Expected action_mode, for this run, to be {' or '.join(possible)}, but got {mode!r}.")
-    keywords = {**run.keywords, "action_mode": mode, "obs": obs}
+    keywords = {**run.trusted_keywords(), "action_mode": mode, "obs": obs}
     collector = make_collector(run.env_id, folder=folder, padding=padding, data_format=data_format, **keywords)
     left_out: dict[str, str] = {}
     kept = 0

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import inspect
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import gymnasium as gym
 from visenv.env import VisionToolEnv
 from visenv.errors import InvalidData
 from visenv.evaluation import EvalConfig, Run
+from visenv.experts_making import PRESET_FILES
 from visenv.policies.chat import CHAT
 from visenv.registration import Entry
 from visenv.wrappers.recording import SUMMARY, TRAJECTORIES
@@ -22,6 +25,8 @@ from visenv.wrappers.text import vision_env
 
 OTHERS = ("self", "obs", "action_mode", "render_mode", "expert_workers", "expert_timeout")
 """Keywords of an environment that do not decide what an episode comes to."""
+LINE_BYTES = 1 << 26
+"""The longest record of an episode."""
 
 
 class RecordedRun:
@@ -69,13 +74,7 @@ class RecordedRun:
         Raises:
             VisenvError: if a name is not known, a value out of range, or data cannot be read.
         """
-        if "experts" not in self._given and "://" in json.dumps(self.keywords.get("experts", ""), default=str):
-            # As with modules: who is sent pictures, and a token, is not for the files of a run to say.
-            raise InvalidData(
-                f"The run was played with the experts {self.keywords['experts']!r:.200}, which are asked only if you "
-                "name them (--experts)."
-            )
-        keywords = {**self.keywords, "dialect": dialect, "action_mode": "text", "obs": "features"}
+        keywords = {**self.trusted_keywords(), "dialect": dialect, "action_mode": "text", "obs": "features"}
         try:
             made = gym.make(self.env_id, disable_env_checker=True, **keywords)
         except (TypeError, gym.error.Error) as error:
@@ -83,6 +82,23 @@ class RecordedRun:
                 f"Expected settings from which {self.env_id!r} can be made again, but {error}."
             ) from error
         return vision_env(made)
+
+    def trusted_keywords(self) -> dict[str, Any]:
+        """The keywords of the environment, where none of them lets the files of the run reach out.
+
+        Raises:
+            InvalidData: if experts elsewhere are to be asked, or a file says which, that only the run names.
+        """
+        experts = self.keywords.get("experts")
+        if "experts" not in self._given and any(
+            "://" in text or text.endswith(PRESET_FILES) for text in _texts(experts)
+        ):
+            # As with modules: who is sent pictures and a token, and what is imported, is not for a run to say.
+            raise InvalidData(
+                f"The run was played with the experts {experts!r:.200}, which are asked only if you name them "
+                "(--experts)."
+            )
+        return dict(self.keywords)
 
     def records(self) -> Iterator[dict[str, Any]]:
         """The records of the episodes that have ended, in their order.
@@ -98,7 +114,12 @@ class RecordedRun:
         path = self.folder / TRAJECTORIES
         try:
             with path.open("rb") as lines:
-                for number, line in enumerate(lines, 1):
+                for number, line in enumerate(iter(partial(lines.readline, LINE_BYTES), b""), 1):
+                    if len(line) == LINE_BYTES:
+                        raise InvalidData(
+                            f"Expected an episode in line {number} of {str(path)!r}, but it has more than "
+                            f"{LINE_BYTES >> 20} MiB."
+                        )
                     if not line.endswith(b"\n"):
                         self.cut_off = 1
                         return
@@ -197,7 +218,30 @@ def _checked(record: Any, path: Path, number: int | None = None) -> dict[str, An
         raise InvalidData(f"Expected the record of an episode in {where}, with {', '.join(_FIELDS)}.")
     if not all(isinstance(turn, dict) and _has(turn, _TURN_FIELDS) for turn in record["turns"]):
         raise InvalidData(f"Expected turns with {', '.join(_TURN_FIELDS)} in {where}.")
+    images = record.get("images", [])
+    if not isinstance(images, list) or not all(isinstance(image, dict) for image in images):
+        raise InvalidData(f"Expected images as a list of objects in {where}.")
+    if record["episode"] < 0 or not _is_finite(record["reward"]):
+        raise InvalidData(f"Expected an episode's number of at least 0, and a finite reward, in {where}.")
     return record
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All texts in a setting."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _texts([*value.values()])
+    elif isinstance(value, (list, tuple)):
+        for each in value:
+            yield from _texts(each)
 
 
 def _has(value: Mapping[str, Any], fields: Mapping[str, type | tuple[type, ...]]) -> bool:
