@@ -26,6 +26,8 @@ IDS = sorted(ENVIRONMENTS)
 FOUND = [f"VisHarness/{name}-v0" for name in ("DenseDet", "GRefSeg", "Mixed", "ReasonSeg", "RefCount", "RefSeg")]
 """Those whose result is what was merged last, paid as VisHarness pays."""
 STUBS = {"*": BrightExpert(), "RunCode": CornerExpert()}
+START = {} if sys.platform == "linux" else {"experts": {"*": "classical", "RunCode": CornerExpert()}}
+"""The experts of the environments' own choice, but for programs where there is no sandbox."""
 
 
 def test_the_ids_are_registered():
@@ -48,7 +50,7 @@ def test_stable_baselines_checker_passes(env_id):
 
 @pytest.mark.parametrize("env_id", IDS)
 def test_an_environment_pickles_in_mid_episode(env_id):
-    env = gym.make(env_id, action_mode="discrete").unwrapped
+    env = gym.make(env_id, action_mode="discrete", **START).unwrapped
     env.reset(seed=4)
     env.step(np.array([0, 0, 0, 0, 0, 0]))
     twin = pickle.loads(pickle.dumps(env))
@@ -109,7 +111,7 @@ def test_many_random_actions(env_id, mode):
 
 def play_at_random(env_id, mode, steps, seed):
     """With a stub expert and few scenes: it is the core that is tried."""
-    scenes = FewSamples(gym.make(env_id).unwrapped.dataset, 5)
+    scenes = FewSamples(gym.make(env_id, experts="oracle").unwrapped.dataset, 5)
     env = gym.make(
         env_id,
         dataset=scenes,
@@ -188,10 +190,12 @@ def published_figures(env, info, step_cost):
 
 
 PLAY = """
-import hashlib
+import hashlib, sys
 import gymnasium as gym, visenv
 from visenv.builtin import ENVIRONMENTS
 for env_id in ENVIRONMENTS:
+    if "MATCoding" in env_id and sys.platform != "linux":
+        continue  # there is no sandbox
     env = gym.make(env_id, action_mode="discrete")
     env.action_space.seed(3)
     digest = hashlib.sha256(repr(env.reset(seed=3)[1]).encode())
@@ -217,7 +221,7 @@ def test_two_processes_give_the_same_bytes():
         for seed in "12"
     ]
     assert outputs[0].stdout == outputs[1].stdout
-    assert len(outputs[0].stdout.splitlines()) == len(ENVIRONMENTS)
+    assert len(outputs[0].stdout.splitlines()) >= len(ENVIRONMENTS) - (sys.platform != "linux")
 
 
 def test_gymnasium_records_a_video(tmp_path):
