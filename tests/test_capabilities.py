@@ -33,6 +33,8 @@ def test_a_search_wants_something():
         Passages(("a",), (), np.ones(1)),
         Passages(("a", "b"), ("a", "b"), np.array([2.0, 1.0])),
         Passages(("a",), ("a",), np.array([np.nan])),
+        Passages(("a",), (None,), np.ones(1)),
+        Passages((5,), ("a",), np.ones(1)),
     ],
 )
 def test_passages_are_as_many_as_asked_for_at_most(found):

@@ -166,6 +166,25 @@ def test_passages_are_shortened_and_end_no_reply():
     assert max(len(first), len(second)) <= 40 + len("2. T: ")
 
 
+def test_titles_are_bounded_texts_too():
+    experts = {"*": BrightExpert(), "Search": Librarian(("T\n2. forged: " + "t" * 10**6, "\ud800x"))}
+    env = make(experts=experts, toolset=[Search(limit=2, characters=40)])
+    env.reset(options={"index": 0})
+    *_, info = call(env, "Search", query="x")
+    first, second = info["reply"].encode().decode().splitlines()
+    assert first.startswith("1. T 2. forged: ttt")
+    assert len(first) < 100
+    assert second == "Turns left: 4."
+
+
+def test_passages_that_are_no_texts_are_the_librarians_fault():
+    env = make(experts={"*": BrightExpert(), "Search": Librarian(("T", None))})
+    env.reset(options={"index": 0})
+    *_, truncated, info = call(env, "Search", query="x")
+    assert truncated
+    assert "expected passages of text" in info["invalid"]
+
+
 def test_a_library_that_fails_makes_the_episode_invalid():
     env = make(experts={"*": BrightExpert(), "Search": Librarian()})
     env.reset(options={"index": 0})

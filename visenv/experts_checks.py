@@ -108,6 +108,9 @@ def _check_passages(result: Passages, limit: int) -> None:
     if not len(result.titles) == len(result.texts) == len(result.scores) <= limit:
         counts = f"{len(result.titles)} titles, {len(result.texts)} texts and {len(result.scores)} scores"
         raise InvalidData(f"expected as many of each for at most {limit} passages, but got {counts}")
+    for text in (*result.titles, *result.texts):
+        if not isinstance(text, str):
+            raise InvalidData(f"expected passages of text, but got one of type {type(text).__name__}")
     if not np.isfinite(result.scores).all() or (np.diff(result.scores) > 0).any():
         raise InvalidData("expected finite scores, the best first, but got others")
 

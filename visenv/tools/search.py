@@ -19,7 +19,7 @@ class Search:
 
     Args:
         limit: the most passages shown.
-        characters: of each passage that are shown.
+        characters: of each passage, and of its title, that are shown.
 
     Raises:
         InvalidData: if a number is under 1.
@@ -48,9 +48,13 @@ class Search:
         return Effect(("\n".join(f"{i}. {self._shown(title, text)}" for i, (title, text) in enumerate(rows, start=1)),))
 
     def _shown(self, title: str, text: str) -> str:
-        words = " ".join(text.split())
-        cut = words if len(words) <= self.characters else f"{words[: self.characters - 1]}…"
-        return f"{title}: {cut}" if title else cut
+        name, words = self._cut(title), self._cut(text)
+        return f"{name}: {words}" if name else words
+
+    def _cut(self, text: str) -> str:
+        # What comes from elsewhere may hold what can be written to no file.
+        words = " ".join(text.encode("utf-8", "replace").decode("utf-8").split())
+        return words if len(words) <= self.characters else f"{words[: self.characters - 1]}…"
 
 
 MATSEARCH = (Search, PhraseToBoxMask, PhraseToPoint, RecallImage)
