@@ -52,6 +52,21 @@ class InteractiveSegEnv(VisionToolEnv):
     ## Metrics
     `gIoU`, `cIoU`, `N_acc`, `T_acc`.
 
+    ## Figures
+    gIoU over 100 episodes of `val`: `visenv rollout VisHarness/InteractiveSeg-v0 --split val --episodes 100 --seed 0
+    --policy POLICY --difficulty DIFFICULTY --json`.
+
+    | difficulty | random | single | scripted | oracle |
+    |---|---|---|---|---|
+    | 0 | 0.11 | 0.91 | 0.99 | 1.00 |
+    | 1 | 0.10 | 0.86 | 0.90 | 1.00 |
+    | 2 | 0.18 | 0.70 | 0.82 | 1.00 |
+    | 3 | 0.14 | 0.62 | 0.74 | 1.00 |
+
+    `single` prompts once, with all points that the expert finds; `scripted` takes one point after the other, each on a
+    region that it zooms to where the picture is large. `random` is right about scenes where there is nothing to find, whenever it submits nothing. `oracle`
+    is played with the oracle's experts.
+
     ## Starting State
     One picture in view, `img_0`, and the expression.
 

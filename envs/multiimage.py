@@ -56,6 +56,21 @@ class MultiImageEnv(VisionToolEnv):
     ## Metrics
     `EM` (whether the answer is right) and `token_F1`.
 
+    ## Figures
+    Exact match over 100 episodes of `val`: `visenv rollout VisHarness/MultiImage-v0 --split val --episodes 100 --seed 0
+    --policy POLICY --difficulty DIFFICULTY --json`.
+
+    | difficulty | random | single | scripted | oracle |
+    |---|---|---|---|---|
+    | 0 | 0.00 | 0.34 | 1.00 | 1.00 |
+    | 1 | 0.00 | 0.34 | 0.98 | 1.00 |
+    | 2 | 0.00 | 0.22 | 0.82 | 1.00 |
+    | 3 | 0.00 | 0.26 | 0.70 | 1.00 |
+
+    `random` writes any text, `single` gives the first option, or the number 3. `scripted` asks the classical expert for
+    what the question names, or for everything, and compares counts, sizes, colours and outlines. `oracle` gives the true
+    answer. Memory policies and trained agents are compared in `docs/multi-image.md`.
+
     ## Starting State
     All images in view, and the question with its options.
 
