@@ -64,8 +64,8 @@ class InteractiveSegEnv(VisionToolEnv):
     | 3 | 0.14 | 0.62 | 0.74 | 1.00 |
 
     `single` prompts once, with all points that the expert finds; `scripted` takes one point after the other, each on a
-    region that it zooms to where the picture is large. `random` is right about scenes where there is nothing to find, whenever it submits nothing. `oracle`
-    is played with the oracle's experts.
+    region that it zooms to where the picture is large. `random` is right about scenes where there is nothing to find,
+    whenever it submits nothing. `oracle` is played with the oracle's experts.
 
     ## Starting State
     One picture in view, `img_0`, and the expression.

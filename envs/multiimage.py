@@ -68,8 +68,8 @@ class MultiImageEnv(VisionToolEnv):
     | 3 | 0.00 | 0.26 | 0.70 | 1.00 |
 
     `random` writes any text, `single` gives the first option, or the number 3. `scripted` asks the classical expert for
-    what the question names, or for everything, and compares counts, sizes, colours and outlines. `oracle` gives the true
-    answer. Memory policies and trained agents are compared in `docs/multi-image.md`.
+    what the question names, or for everything, and compares counts, sizes, colours and outlines. `oracle` gives the
+    true answer. Memory policies and trained agents are compared in `docs/multi-image.md`.
 
     ## Starting State
     All images in view, and the question with its options.
