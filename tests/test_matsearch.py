@@ -241,7 +241,7 @@ def test_the_page_of_a_run_shows_what_was_found_and_what_is_right(tmp_path):
     record = json.loads((tmp_path / "trajectories.jsonl").read_text("utf-8").splitlines()[0])
     (right,) = record["truth"]["answers"]
     assert f'Right: <bdi class="quote">{right}</bdi>' in page
-    assert '<pre class="reply" dir="auto">1. ' in page
+    assert '<div class="passages"><ol><li value="1">' in page
     assert "no final result" not in page
 
 

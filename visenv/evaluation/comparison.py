@@ -230,10 +230,7 @@ def _pictures(run: Run, pairs: Sequence[Pair]) -> list[dict[str, bytes]]:
 
 
 def _drawn(pixels: Pixels, pair: Pair) -> dict[str, bytes]:
-    truth = draw_truth(pixels, pair.a.truth)
-    drawn = {} if truth is None else {"truth": truth}
-    drawn |= {
-        name: draw_final(pixels, ended.outcome.detections, ended.truth)
-        for name, ended in (("a", pair.a), ("b", pair.b))
+    drawn = {"truth": draw_truth(pixels, pair.a.truth)} | {
+        name: draw_final(pixels, ended.outcome, ended.truth) for name, ended in (("a", pair.a), ("b", pair.b))
     }
-    return {name: encode(image, SIDE) for name, image in drawn.items()}
+    return {name: encode(image, SIDE) for name, image in drawn.items() if image is not None}

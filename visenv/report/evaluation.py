@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from visenv.errors import InvalidData
-from visenv.report.episode import episode_html, number
+from visenv.report.episode import episode_html
 from visenv.report.markup import Markup, joined, tag
 from visenv.report.page import PAGE, bars, card, opening, read_records, toolbar
 from visenv.report.training_files import figure, mapping, read_json
+from visenv.report.turns import number
 
 REPORT = "report.json"
 SHOWN = 200

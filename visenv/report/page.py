@@ -12,8 +12,9 @@ from typing import Any
 
 from visenv.errors import InvalidData, InvalidImage
 from visenv.images import fit_within, load_image, to_data_url
-from visenv.report.episode import episode_html, number, quality
+from visenv.report.episode import episode_html, quality
 from visenv.report.markup import Markup, joined, tag
+from visenv.report.turns import number
 
 PAGE = "index.html"
 THUMBNAIL = 112

@@ -12,7 +12,7 @@ from PIL import Image
 from visenv.episode import Episode
 from visenv.geometry import scaling
 from visenv.images import draw_detections, fit_within
-from visenv.types import AnswerTruth, BoxesTruth, Detections, MaskTruth, Pixels, PointsTruth, Truth
+from visenv.types import AnswerTruth, BoxesTruth, Detections, ImageTruth, MaskTruth, Outcome, Pixels, PointsTruth, Truth
 from visenv.workspace import Picture
 
 SIDE = 560
@@ -80,10 +80,12 @@ def draw_truth(pixels: Pixels, truth: Truth) -> Pixels | None:
 
     Args:
         pixels: (H, W, 3) uint8 of ``img_0``; not changed.
-        truth: in its frame.
+        truth: in its frame; the image itself, where it is one.
     """
     if isinstance(truth, AnswerTruth):
         return None
+    if isinstance(truth, ImageTruth):
+        pixels = truth.clean
     if isinstance(truth, MaskTruth):
         dimmed = np.asarray(cv2.addWeighted(pixels, 0.45, np.full_like(pixels, 24), 0.55, 0), dtype=np.uint8)
         for mask in (truth.target, truth.ignore):
@@ -95,19 +97,27 @@ def draw_truth(pixels: Pixels, truth: Truth) -> Pixels | None:
     return _outlined(_enlarged(pixels, factor), truth, factor)
 
 
-def final_snapshot(episode: Episode) -> Pixels:
-    """The first image with the final result tinted and the truth outlined."""
-    return draw_final(episode.workspace.root.pixels, episode.workspace.final, episode.truth)
+def final_snapshot(episode: Episode) -> Pixels | None:
+    """What an episode ended with, as a picture; see ``draw_final``."""
+    return draw_final(episode.workspace.root.pixels, episode.outcome, episode.truth)
 
 
-def draw_final(pixels: Pixels, final: Detections | None, truth: Truth) -> Pixels:
-    """An image with a final result tinted and the truth outlined.
+def draw_final(pixels: Pixels, outcome: Outcome, truth: Truth) -> Pixels | None:
+    """The first image with the final result tinted and the truth outlined, or the image that a program made of it.
 
     Args:
         pixels: (H, W, 3) uint8 of ``img_0``; not changed.
-        final: in its frame; None where there is none.
+        outcome: with the final result in its frame.
         truth: in its frame.
+
+    Returns:
+        None where the result is an answer alone.
     """
+    final = outcome.detections
+    if isinstance(truth, AnswerTruth) and final is None:
+        return None
+    if isinstance(truth, ImageTruth) and outcome.image is not None:
+        pixels = outcome.image
     factor = _enlargement(pixels)
     pixels = _enlarged(pixels, factor)
     if final is not None:
