@@ -549,5 +549,5 @@ def test_the_page_of_a_run_shows_programs_line_by_line(tmp_path):
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
     page = (tmp_path / "run" / "index.html").read_text(encoding="utf-8")
-    assert '<pre class="lines"' in page
+    assert '<pre class="code"' in page
     assert "\nimage = cv2.imread(" in page

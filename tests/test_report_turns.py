@@ -174,3 +174,9 @@ def test_an_answer_alone_is_no_picture():
     image, truth = np.zeros((8, 12, 3), np.uint8), AnswerTruth(("x",))
     assert draw_truth(image, truth) is None
     assert draw_final(image, Outcome(None, "x", "answer", 1), truth) is None
+
+
+def test_an_argument_of_several_lines_stands_below_the_call():
+    markup = page(record(turn("Note", {"said": "a <b>\nc", "short": "x"})))
+    assert '<pre class="lines" dir="auto">a &lt;b&gt;\nc</pre>' in markup
+    assert markup.count("c</") == 1
