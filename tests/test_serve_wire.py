@@ -22,6 +22,7 @@ from visenv.capabilities import (
     Embedding,
     EstimateDepth,
     ExpertFailure,
+    FindVisualPrompts,
     GroundPhrase,
     Passages,
     PointPhrase,
@@ -194,7 +195,15 @@ def test_results_come_back_as_they_were(answered):
 def test_every_capability_and_every_result_has_a_way():
     view = a_view()
     asked = [GroundPhrase(view, ""), PointPhrase(view, ""), SegmentPrompts(view, ()), Upscale(view)]
-    asked += [EstimateDepth(view), Embed(view), Describe(view), ReadText(view), Search(""), RunCode(view, "")]
+    asked += [
+        EstimateDepth(view),
+        Embed(view),
+        Describe(view),
+        ReadText(view),
+        FindVisualPrompts(view),
+        Search(""),
+        RunCode(view, ""),
+    ]
     assert {request.capability for request in asked} == set(CAPABILITIES)
     reader = unpack(sent(asked)[0])
     assert [type(request) for request in unpack_requests(reader, images_named(reader))] == list(RESULTS)

@@ -16,6 +16,8 @@ ENVIRONMENTS = {
     "VisHarness/Mixed-v0": "visenv.envs.mixed:MixedEnv",
     "VisHarness/InteractiveSeg-v0": "visenv.envs.interactive:InteractiveSegEnv",
     "VisHarness/MultiImage-v0": "visenv.envs.multiimage:MultiImageEnv",
+    "VisHarness/Blink-v0": "visenv.envs.blink:BlinkEnv",
+    "VisHarness/MMVP-v0": "visenv.envs.mmvp:MMVPEnv",
     "VisHarness/MATSearch-v0": "visenv.envs.matsearch:MATSearchEnv",
     "VisHarness/MATCoding-v0": "visenv.envs.matcoding:MATCodingEnv",
 }
@@ -48,6 +50,8 @@ GENERATED: dict[str, str] = {
     "matcoding": "visenv.datasets.damaged_scenes:make",
     "matsearch": "visenv.datasets.lore:make",
     "multiimage": "visenv.datasets.several:make",
+    "blink": "visenv.datasets.perceptual:make",
+    "mmvp": "visenv.datasets.perceptual:make_pairs",
 }
 """Families that ``scenes`` has in modules of their own: entry points of ``make(*, split, difficulty) -> Dataset``."""
 
@@ -99,6 +103,9 @@ def register_all() -> None:
         corpus="visenv.datasets.lore:documents",
     )
     experts.register(
+        "sight", "visenv.experts.sight:make", summary="depth, likeness, words and visual prompts on the CPU, no weights"
+    )
+    experts.register(
         "sandbox", "visenv.experts.sandbox:make", summary="runs programs, each in a sandbox: bubblewrap or Docker"
     )
 
@@ -148,6 +155,10 @@ def register_all() -> None:
     toolsets.register(
         "multiimage", "visenv.tools.attention:MULTIIMAGE", summary="Reflect, Verify, zoom, and the vision tools"
     )
+    toolsets.register(
+        "vipact", "visenv.tools.vipact:VIPACT", summary="specialists that describe, and experts that find and compare"
+    )
+    rewards.register("answer", "visenv.rewards.answer:AnswerReward", summary="whether the answer is right")
     rewards.register(
         "imagent", "visenv.rewards.imagent:IMAgentReward", summary="the right answer, and what looking again gained"
     )

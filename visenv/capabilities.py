@@ -197,6 +197,22 @@ class ReadText:
         return ()
 
 
+@dataclass(frozen=True, eq=False)
+class FindVisualPrompts:
+    """Find what is marked in an image, by circles, boxes or arrows. Result: ``Detections`` with labels (``circle A``).
+
+    The middle of a detection's box is what is marked: of an arrow, where it points.
+    """
+
+    view: View
+    capability: ClassVar[str] = "FindVisualPrompts"
+
+    @property
+    def arguments(self) -> Hashable:
+        """What, besides the pixels, decides the result: nothing."""
+        return ()
+
+
 NOWHERE = View(np.zeros((1, 1, 3), np.uint8), Provenance(RootPixels(np.zeros((1, 1, 3), np.uint8))), "", "")
 """In the place of an image, for requests that are about none."""
 
@@ -385,6 +401,7 @@ Request: TypeAlias = (
     | Embed
     | Describe
     | ReadText
+    | FindVisualPrompts
     | Search
     | RunCode
 )
@@ -400,6 +417,7 @@ RESULTS: dict[type, type] = {
     Embed: Embedding,
     Describe: Description,
     ReadText: TextLines,
+    FindVisualPrompts: Detections,
     Search: Passages,
     RunCode: Ran,
 }

@@ -75,7 +75,7 @@ class MMVP(FolderDataset):
             query=asked_with(question.strip(), options),
             truth=truth_of(row["Correct Answer"], options, str(pair_of(number)), where),
             task="question",
-            metadata={"family": "mmvp", "pair": pair_of(number), "question": question.strip()},
+            metadata={"family": "mmvp", "pair": pair_of(number), "paired": True, "question": question.strip()},
         )
 
 

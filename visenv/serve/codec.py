@@ -22,6 +22,7 @@ from visenv.capabilities import (
     Embedding,
     EstimateDepth,
     ExpertFailure,
+    FindVisualPrompts,
     GroundPhrase,
     Passages,
     PointPhrase,
@@ -115,7 +116,7 @@ def _request_record(request: Request, place: Callable[[View], int], writer: Writ
     if isinstance(request, Describe):
         others = [place(other) for other in request.others]
         return record | {"task": request.task, "focus": request.focus, "others": others}
-    if isinstance(request, (EstimateDepth, ReadText)):
+    if isinstance(request, (EstimateDepth, ReadText, FindVisualPrompts)):
         return record
     if isinstance(request, Search):
         return record | {"query": request.query, "limit": int(request.limit)}
@@ -220,6 +221,8 @@ def _request(record: Fields, views: Sequence[View]) -> Request:
         return Describe(view, record.text("task"), record.text("focus"), tuple(others))
     if kind == "ReadText":
         return ReadText(view)
+    if kind == "FindVisualPrompts":
+        return FindVisualPrompts(view)
     if kind == "Search":
         return Search(record.text("query"), record.number("limit", least=1), view)
     if kind == "RunCode":
