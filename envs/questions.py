@@ -13,10 +13,13 @@ from visenv.datasets.base import Dataset
 from visenv.datasets.blink import grouped
 from visenv.datasets.options import LETTERS, asked_with, shuffled
 from visenv.env import VisionToolEnv
+from visenv.envs.several_calls import CallSeveral
 from visenv.episode import Reward
 from visenv.errors import InvalidData
 from visenv.experts_making import ExpertsLike
+from visenv.protocol.vipact import VipAct
 from visenv.tools.base import Tool
+from visenv.tools.toolsets import make_toolset
 from visenv.tools.vipact import EXPERTS, LOOKING, SPECIALISTS
 from visenv.types import AnswerTruth, Pixels, Sample
 
@@ -77,6 +80,10 @@ class QuestionsEnv(VisionToolEnv):
             if toolset is None
             else toolset
         )
+        if keywords.get("dialect") == VipAct.name:
+            # A block of this dialect may hold several calls.
+            tools = tuple(make_toolset(chosen).values())
+            chosen = (*tools, CallSeveral(tools))
         super().__init__(dataset, split, difficulty, toolset=chosen, reward=reward, **keywords)
 
     def seen(self, sample: Sample) -> Sample:

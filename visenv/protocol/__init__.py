@@ -23,6 +23,7 @@ from visenv.protocol.prompt import system_prompt
 from visenv.protocol.qwen3_5 import Qwen35
 from visenv.protocol.qwen3_vl import Qwen3VL
 from visenv.protocol.schema import json_schema, openai_tools
+from visenv.protocol.vipact import VipAct
 from visenv.types import Action
 
 __all__ = [
@@ -44,7 +45,7 @@ __all__ = [
     "to_openai_content",
 ]
 
-DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in (Qwen3VL(), Qwen35(), OpenAI(), Arft())}
+DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in (Qwen3VL(), Qwen35(), OpenAI(), Arft(), VipAct())}
 
 
 def get_dialect(name: str) -> Dialect:
@@ -63,7 +64,7 @@ def parse_turn(text: RawTurn, dialect: str = "qwen3_vl", finish_reason: str | No
 
     Args:
         text: the model's whole turn; of ``openai``, also the assistant message as a mapping.
-        dialect: ``qwen3_vl``, ``qwen3_5``, ``openai`` or ``arft``.
+        dialect: ``qwen3_vl``, ``qwen3_5``, ``openai``, ``arft`` or ``vipact``.
         finish_reason: why the model stopped, as its server says; ``length`` means that the turn was cut.
 
     Returns:
