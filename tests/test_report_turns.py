@@ -180,3 +180,10 @@ def test_an_argument_of_several_lines_stands_below_the_call():
     markup = page(record(turn("Note", {"said": "a <b>\nc", "short": "x"})))
     assert '<pre class="lines" dir="auto">a &lt;b&gt;\nc</pre>' in markup
     assert markup.count("c</") == 1
+
+
+def test_without_pictures_the_answer_takes_the_whole_width():
+    bare = page(record(pictures=[]))
+    assert '<section class="result alone"><div class="facts">' in bare
+    assert sources(bare) == []
+    assert 'class="result"' in page(record())

@@ -112,7 +112,7 @@ def _result(record: Mapping[str, Any], figures: Mapping[str, Any], picture: Pict
         *[tag("div", tag("dt", name), tag("dd", number(value))) for name, value in {**figures, **costs}.items()],
     )
     facts = tag("div", *_answer(record), table, tag("p", record["sample_id"], class_="dim mono"), class_="facts")
-    return tag("section", shown if shown is not None else tag("div"), facts, class_="result")
+    return tag("section", shown, facts, class_="result" if shown is not None else "result alone")
 
 
 def _is_told(record: Mapping[str, Any]) -> bool:

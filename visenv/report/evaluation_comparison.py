@@ -75,7 +75,7 @@ def _overview(report: Mapping[str, Any]) -> Markup:
     left_out = mapping(report.get("left_out"))
     words = {"only_a": "only A has", "only_b": "only B has", "invalid": "of invalid episodes"}
     missing = ", ".join(f"{count} {words.get(why, why)}" for why, count in left_out.items() if count)
-    cards = [card(str(report.get(key, "–")), f"{key} in B", "samples") for key in ("better", "worse", "same")]
+    cards = [card(f"{key} in B", str(report.get(key, "–")), "samples") for key in ("better", "worse", "same")]
     rows = [tag("tr", *[tag("th", name) for name in ("figure", "A", "B", "B − A", "95 %")])]
     for name, part in mapping(report.get("figures")).items():
         cells = [name, *[_value(part.get(key)) for key in ("a", "b")], _signed(part.get("difference"))]
@@ -116,6 +116,7 @@ def _changed(sample: Mapping[str, Any], pictures: Mapping[str, bytes]) -> Markup
             tag("b", f"{name.upper()} "),
             f"{side.get('ended')} after {side.get('turns')} turns, reward {_signed(side.get('reward'))}: "
             f"{', '.join(map(str, side.get('calls') or ()))}",
+            joined([", answering ", tag("bdi", side["answer"], class_="quote")]) if side.get("answer") else None,
             class_="dim",
         )
         for name, side in sides.items()
