@@ -18,6 +18,7 @@ from visenv.evaluation.following import Follower
 from visenv.evaluation.records import Ended, read_truth
 from visenv.evaluation.running import begin
 from visenv.evaluation.store import read_lines
+from visenv.images import to_data_url
 from visenv.policies import make_policy, rollout
 from visenv.policies.oracle import OraclePolicy
 from visenv.records import truth_record
@@ -122,6 +123,11 @@ def test_every_environment_reports_its_benchmarks_figures(name, tmp_path):
         "DenseDet": {"F1@0.50", "F1@0.95", "F1@0.50:0.95", "macro_F1@0.50", "AP", "AP@0.50"},
         "RefCount": {"MAE", "RMSE", "NAE", "precision", "recall", "point_F1"},
         "Mixed": {"cIoU", "MAE"},
+        "InteractiveSeg": {"gIoU", "cIoU", "T_acc"},
+        "MultiImage": {"EM", "token_F1"},
+        "Blink": {"subtask_acc"},
+        "MMVP": {"pair_acc"},
+        "MATCoding": {"likeness", "EM", "token_F1"},
         "MATSearch": {"EM", "token_F1"},
     }[name.removeprefix("VisHarness/").removesuffix("-v0")]
     assert published <= report["metrics"].keys()
@@ -360,7 +366,7 @@ def test_a_follower_reads_each_line_once(tmp_path, block):
 
 
 def test_truths_are_read_back(tmp_path):
-    from visenv.types import AnswerTruth, BoxesTruth, PointsTruth
+    from visenv.types import AnswerTruth, BoxesTruth, ImageTruth, PointsTruth
 
     boxes = BoxesTruth(np.array([[0.1, 2, 3, 4]]), ("car",), np.array([[0, 0, 5, 5.5]]))
     again = read_truth(json.loads(json.dumps(truth_record(boxes))))
@@ -369,9 +375,16 @@ def test_truths_are_read_back(tmp_path):
     assert again.labels == ("car",)
     points = PointsTruth(np.array([[1.5, 2.25]]))
     np.testing.assert_array_equal(read_truth(truth_record(points)).points, points.points)
+    pixels = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    image = ImageTruth(pixels, ("blur",), ("red",))
+    back = read_truth({**truth_record(image), "clean": to_data_url(pixels)})
+    assert (back.damage, back.answers) == (("blur",), ("red",))
+    np.testing.assert_array_equal(back.clean, pixels)
+    with pytest.raises(InvalidData, match="PNG as a data URL"):
+        read_truth({**truth_record(image), "clean": "https://example.org/x.png"})
     answers = AnswerTruth(("a", "b"), ("a", "c"))
     assert read_truth(json.loads(json.dumps(truth_record(answers)))) == answers
-    with pytest.raises(InvalidData, match="masks, boxes, points or answers"):
+    with pytest.raises(InvalidData, match="masks, boxes, points, answers or an image"):
         read_truth({"type": "rumour"})
     with pytest.raises(InvalidData, match="record of an episode"):
         Ended.read({"record": {"outcome": {}, "truth": {}}})

@@ -32,7 +32,8 @@ def filled(name, count, seed=0):
     return metric
 
 
-@pytest.mark.parametrize("name", MAKERS)
+# Of pairs, pairs are drawn and not samples: ``tests/test_metrics_answers.py`` compares these.
+@pytest.mark.parametrize("name", [name for name in MAKERS if name != "PairAccuracy"])
 def test_intervals_are_those_of_resampled_samples(name):
     metric = filled(name, 9)
     (weights,) = resampling_weights(9, 30, seed=5)

@@ -18,6 +18,7 @@ from visenv.rewards.metrics import (
     DenseF1,
     GIoU,
     MacroDenseF1,
+    MendedPictures,
     Metric,
     MIoU,
     NullAccuracy,
@@ -26,7 +27,7 @@ from visenv.rewards.metrics import (
     PrecisionAt,
     SubTaskAccuracy,
 )
-from visenv.types import AnswerTruth, BoxesTruth, Detections, MaskTruth, Outcome, PointsTruth
+from visenv.types import AnswerTruth, BoxesTruth, Detections, ImageTruth, MaskTruth, Outcome, PointsTruth
 
 MAKERS = {
     "GIoU": GIoU,
@@ -43,8 +44,10 @@ MAKERS = {
     "AnswerAccuracy": AnswerAccuracy,
     "SubTaskAccuracy": SubTaskAccuracy,
     "PairAccuracy": PairAccuracy,
+    "MendedPictures": MendedPictures,
 }
 SIZE = (12, 12)
+PICTURES = np.random.default_rng(0).integers(0, 256, (6, *SIZE, 3), dtype=np.uint8)
 BOX = st.tuples(st.integers(0, 8), st.integers(0, 8), st.integers(1, 4), st.integers(1, 4))
 BOXES = st.lists(BOX.map(lambda b: [b[0], b[1], b[0] + b[2], b[1] + b[3]]), max_size=4)
 ENDS = st.sampled_from(["answer", "max_turns", "token_budget", "invalid", None])
@@ -61,9 +64,11 @@ def build(sample, truths):
         MaskTruth: MaskTruth(Masks.from_boxes(true, SIZE)),
         BoxesTruth: BoxesTruth(true, ("car",) * len(true)),
         PointsTruth: PointsTruth(true[:, :2]),
+        ImageTruth: ImageTruth(PICTURES[len(true)], ("blur",) * (len(true) % 2), ("red umbrella",) * (len(true) > 1)),
         AnswerTruth: AnswerTruth(("red umbrella",), group=str(len(true) // 2) if len(true) else None),
     }[truths[0]]
-    return Outcome(detections, text if termination == "answer" else None, termination, 2), truth
+    image = None if found is None else PICTURES[len(found)]
+    return Outcome(detections, text if termination == "answer" else None, termination, 2, image), truth
 
 
 def filled(make, samples):
@@ -139,9 +144,10 @@ def test_the_perfect_outcome_scores_the_best(name):
     metric = MAKERS[name]()
     boxes = np.array([[0.0, 0.0, 4.0, 4.0], [6.0, 6.0, 9.0, 9.0]])
     masks = Masks.from_boxes(boxes, SIZE)
-    outcome = Outcome(Detections(boxes, masks), "red umbrella", "answer", 2)
+    outcome = Outcome(Detections(boxes, masks), "red umbrella", "answer", 2, PICTURES[0])
     centres = PointsTruth((boxes[:, :2] + boxes[:, 2:]) / 2)
-    for truth in (MaskTruth(masks), BoxesTruth(boxes, ("car", "car")), centres, AnswerTruth(("red umbrella",))):
+    answer, clean = AnswerTruth(("red umbrella",)), ImageTruth(PICTURES[0], ("blur",), ("red umbrella",))
+    for truth in (MaskTruth(masks), BoxesTruth(boxes, ("car", "car")), centres, answer, clean):
         if metric.accepts(truth):
             metric.update(outcome, truth)
     best = metric.bounds[1] if metric.higher_is_better else metric.bounds[0]

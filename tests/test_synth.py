@@ -133,7 +133,9 @@ def test_every_environment(tmp_path, env_id):
     every = Filters(min_iou=0, max_count_error=1e9, min_reward=-1e9, faulty="keep")
     for form in FORMS:
         made = export_run(tmp_path / "run", tmp_path / form, to=form, filters=every)
-        assert made["rows"] >= (3 if FORMS[form].turns else 1)
+        # In the first picture to be mended, the script sees nothing wrong: it says so, and answers.
+        turns = 2 if "MATCoding" in env_id else 3
+        assert made["rows"] >= (turns if FORMS[form].turns else 1)
 
 
 def test_an_endpoint_is_asked_for_several_tries(tmp_path, monkeypatch):

@@ -522,5 +522,10 @@ def test_every_environment_has_a_figure_to_compare_by():
         "VisHarness/DenseDet-v0": ("F1@0.50:0.95", True),
         "VisHarness/RefCount-v0": ("MAE", False),
         "VisHarness/Mixed-v0": ("reward", True),
+        "VisHarness/InteractiveSeg-v0": ("gIoU", True),
+        "VisHarness/MultiImage-v0": ("EM", True),
+        "VisHarness/Blink-v0": ("subtask_acc", True),
+        "VisHarness/MMVP-v0": ("pair_acc", True),
+        "VisHarness/MATCoding-v0": ("likeness", True),
         "VisHarness/MATSearch-v0": ("EM", True),
     }

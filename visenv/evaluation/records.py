@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,11 +11,22 @@ import numpy as np
 
 from visenv.env import VisionToolEnv
 from visenv.errors import InvalidData
+from visenv.images import load_image, to_data_url
 from visenv.masks import Masks
 from visenv.records import costs, outcome_record, trajectory_record
 from visenv.registration import Entry
 from visenv.rewards.metrics import Metric, update_all
-from visenv.types import AnswerTruth, BoxesTruth, Detections, MaskTruth, Outcome, PointsTruth, Truth
+from visenv.types import (
+    AnswerTruth,
+    BoxesTruth,
+    Detections,
+    ImageTruth,
+    MaskTruth,
+    Outcome,
+    Pixels,
+    PointsTruth,
+    Truth,
+)
 
 
 @dataclass(frozen=True)
@@ -84,6 +96,11 @@ def evaluation_record(
         "task": env.task,
         "measured_by": list(names),
     }
+    if isinstance(episode.truth, ImageTruth):
+        # What is measured is a picture: without it, nobody could score the episode again.
+        record["truth"] = record["truth"] | {"clean": to_data_url(episode.truth.clean)}
+        made = None if outcome.image is None else to_data_url(outcome.image)
+        record["outcome"] = record["outcome"] | {"image": made}
     return record
 
 
@@ -116,7 +133,9 @@ def read_outcome(record: Mapping[str, Any]) -> Outcome:
             np.array(record["scores"], dtype=np.float64),
             None if labels is None else tuple(labels),
         )
-    return Outcome(detections, record["answer"], record["termination"], int(record["turns"]))
+    made = record.get("image")
+    image = None if made is None else _picture(made)
+    return Outcome(detections, record["answer"], record["termination"], int(record["turns"]), image)
 
 
 def read_truth(record: Mapping[str, Any]) -> Truth:
@@ -139,4 +158,14 @@ def read_truth(record: Mapping[str, Any]) -> Truth:
     if kind == "answers":
         choices = record["choices"] and tuple(record["choices"])
         return AnswerTruth(tuple(record["answers"]), choices, record.get("group"))
-    raise InvalidData(f"Expected a truth of masks, boxes, points or answers, but got {kind!r:.80}.")
+    if kind == "image":
+        return ImageTruth(_picture(record["clean"]), tuple(record["damage"]), tuple(record["answers"]))
+    raise InvalidData(f"Expected a truth of masks, boxes, points, answers or an image, but got {kind!r:.80}.")
+
+
+def _picture(url: str) -> Pixels:
+    """The picture of a data URL, as ``to_data_url`` wrote it."""
+    head, _, data = url.partition(",")
+    if head != "data:image/png;base64":
+        raise InvalidData(f"Expected a PNG as a data URL, but got {url[:40]!r}.")
+    return load_image(base64.b64decode(data, validate=True))
