@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import operator
-import re
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +9,7 @@ import numpy as np
 from visenv.datasets.base import Dataset
 from visenv.datasets.damage import DAMAGES, ROTATIONS, damage
 from visenv.datasets.scenes.kinds import COLOURS, KINDS
+from visenv.datasets.scenes.numbered import NumberedDataset
 from visenv.datasets.scenes.profiles import Profile, profile
 from visenv.datasets.scenes.render import RenderedScene, render_scene
 from visenv.datasets.scenes.scene import Scene
@@ -18,7 +17,6 @@ from visenv.errors import DatasetError
 from visenv.types import ImageTruth, Sample
 
 FAMILY = "matcoding"
-SPLITS = ("train", "val", "test")
 FIXED_SIZE = 500
 """Samples in ``val`` and in ``test``; ``train`` does not end."""
 POOL = ("apple", "car", "fish", "house", "kite", "star", "tree", "umbrella")
@@ -50,7 +48,7 @@ class DamagedQuestion:
     problems: tuple[str, ...]
 
 
-class DamagedScenes:
+class DamagedScenes(NumberedDataset):
     """Generated scenes whose pictures are damaged, with a question about each.
 
     A sample depends on its identifier and on nothing else. At difficulty 0 the damage is one of those that can be
@@ -70,25 +68,10 @@ class DamagedScenes:
         ('How many fish are there?', ('3',), ('crop',))
     """
 
-    name = "scenes"
-    replicable = True
     vocabulary = POOL
 
     def __init__(self, split: str, difficulty: int) -> None:
-        if split not in SPLITS:
-            raise DatasetError(f"Expected a split out of {', '.join(SPLITS)}, but got {split!r}.")
-        if isinstance(difficulty, bool) or difficulty not in range(4):
-            raise DatasetError(f"Expected a difficulty of 0, 1, 2 or 3, but got {difficulty!r}.")
-        self.split, self.difficulty = split, int(difficulty)
-        self._prefix = f"scenes/{FAMILY}/d{self.difficulty}/{split}/"
-
-    def __repr__(self) -> str:
-        return f"DamagedScenes({self.split!r}, {self.difficulty})"
-
-    @property
-    def size(self) -> int | None:
-        """500 for ``val`` and ``test``, None for ``train``."""
-        return None if self.split == "train" else FIXED_SIZE
+        super().__init__(FAMILY, split, difficulty)
 
     def get(self, index: int) -> Sample:
         """The sample with that number, from 0.
@@ -96,34 +79,15 @@ class DamagedScenes:
         Raises:
             IndexError: for a negative number, or one that ``val`` and ``test`` do not have.
         """
-        number = operator.index(index)
-        if number < 0 or (self.size is not None and number >= self.size):
-            end = "or more" if self.size is None else f"to {self.size - 1}"
-            raise IndexError(f"Expected a number of 0 {end} for {self!r}, but got {number}.")
+        number = self._number(index)
         look = look_of(self.difficulty)
         for attempt in range(_ATTEMPTS):
-            key = (self.difficulty, SPLITS.index(self.split), attempt, number)
-            rng = np.random.default_rng(np.random.SeedSequence(_ENTROPY, spawn_key=key))
+            rng = self._stream(_ENTROPY, attempt, number)
             rendered = render_scene(rng, look)
             question = self._ask(rng, rendered.scene)
             if question is not None:
                 return self._sample(number, rendered, question, rng)
         raise RuntimeError(f"No question was found for {self._prefix}{number} in {_ATTEMPTS} scenes.")
-
-    def find(self, sample_id: str) -> Sample:
-        """The sample with that identifier.
-
-        Raises:
-            DatasetError: if it is none of this data set's.
-        """
-        match = re.fullmatch(re.escape(self._prefix) + r"(0|[1-9][0-9]{0,30})", sample_id)
-        if match is None or (self.size is not None and int(match[1]) >= self.size):
-            raise DatasetError(f"Expected an identifier {self._prefix}N with a number N, but got {sample_id[:100]!r}.")
-        return self.get(int(match[1]))
-
-    def draw(self, rng: np.random.Generator) -> Sample:
-        """A sample by chance: any of a fixed split, one of 2⁶³ of ``train``."""
-        return self.get(int(rng.integers(0, 2**63 - 1 if self.size is None else self.size)))
 
     def _sample(
         self, number: int, rendered: RenderedScene, question: DamagedQuestion, rng: np.random.Generator

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import operator
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from visenv.datasets.lore.world import SPLITS, Thing, Town, things_of, world
+from visenv.datasets.lore.world import Thing, Town, things_of, world
 from visenv.datasets.scenes.kinds import COLOURS, KINDS, PATTERN_MIN_SIZE
+from visenv.datasets.scenes.numbered import NumberedDataset
 from visenv.datasets.scenes.profiles import Profile, profile
 from visenv.datasets.scenes.render import RenderedScene, render_scene
 from visenv.datasets.scenes.scene import Scene, SceneObject
-from visenv.errors import DatasetError
 from visenv.types import AnswerTruth, Sample
 
 FAMILY = "matsearch"
@@ -83,7 +82,7 @@ def answer_of(town: Town, asked: str) -> str:
     return town.name if asked == "town" else str(vars(town)[asked])
 
 
-class LoreDataset:
+class LoreDataset(NumberedDataset):
     """Generated scenes with questions about an invented country, which only its documents answer.
 
     A sample depends on its identifier and on nothing else. No two splits ask about the same thing, so that nothing that
@@ -102,23 +101,11 @@ class LoreDataset:
         ('In which year was the town founded whose flag shows the hat in the picture?', ('1690',))
     """
 
-    name = "scenes"
-    replicable = True
     vocabulary = (*(kind.name for kind in KINDS.values() if not kind.hollow), *COLOURS)
 
     def __init__(self, split: str, difficulty: int) -> None:
-        if split not in SPLITS:
-            raise DatasetError(f"Expected a split out of {', '.join(SPLITS)}, but got {split!r}.")
-        if isinstance(difficulty, bool) or difficulty not in range(4):
-            raise DatasetError(f"Expected a difficulty of 0, 1, 2 or 3, but got {difficulty!r}.")
-        self.split, self.difficulty = split, int(difficulty)
-        self._prefix = f"scenes/{FAMILY}/d{self.difficulty}/{split}/"
+        super().__init__(FAMILY, split, difficulty)
         self._things = things_of(split)
-
-    @property
-    def size(self) -> int | None:
-        """500 for ``val`` and ``test``, None for ``train``."""
-        return None if self.split == "train" else FIXED_SIZE
 
     def get(self, index: int) -> Sample:
         """The sample with that number, from 0.
@@ -153,34 +140,15 @@ class LoreDataset:
         Raises:
             IndexError: as ``get``.
         """
-        number = operator.index(index)
-        if number < 0 or (self.size is not None and number >= self.size):
-            end = "or more" if self.size is None else f"to {self.size - 1}"
-            raise IndexError(f"Expected a number of 0 {end}, but got {number}.")
+        number = self._number(index)
         look = look_of(self.difficulty)
         for attempt in range(_ATTEMPTS):
-            key = (self.difficulty, SPLITS.index(self.split), attempt, number)
-            rng = np.random.default_rng(np.random.SeedSequence(_ENTROPY, spawn_key=key))
+            rng = self._stream(_ENTROPY, attempt, number)
             rendered = render_scene(rng, look)
             question = self._ask(rng, rendered.scene)
             if question is not None:
                 return rendered, question
         raise RuntimeError(f"No question was found for {self._prefix}{number} in {_ATTEMPTS} scenes.")
-
-    def find(self, sample_id: str) -> Sample:
-        """The sample with that identifier.
-
-        Raises:
-            DatasetError: if it is none of this data set's.
-        """
-        match = re.fullmatch(re.escape(self._prefix) + r"(0|[1-9][0-9]{0,30})", sample_id)
-        if match is None or (self.size is not None and int(match[1]) >= self.size):
-            raise DatasetError(f"Expected an identifier {self._prefix}N with a number N, but got {sample_id[:100]!r}.")
-        return self.get(int(match[1]))
-
-    def draw(self, rng: np.random.Generator) -> Sample:
-        """A sample by chance: any of a fixed split, one of 2⁶³ of ``train``."""
-        return self.get(int(rng.integers(0, 2**63 - 1 if self.size is None else self.size)))
 
     def _ask(self, rng: np.random.Generator, scene: Scene) -> LoreQuestion | None:
         """A question about a scene; None where there is nothing to ask about."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import operator
-import re
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import replace
 from typing import ClassVar
 
@@ -13,38 +11,23 @@ import numpy as np
 from visenv.datasets.options import answers_with, asked_with
 from visenv.datasets.perceptual.forms import FORMS
 from visenv.datasets.perceptual.pairs import draw_pair
-from visenv.datasets.scenes.dataset import FIXED_SIZE, SPLITS
 from visenv.datasets.scenes.kinds import COLOURS
+from visenv.datasets.scenes.numbered import NumberedDataset
 from visenv.datasets.several.forms import SOLID, Drawn, NoRoom
-from visenv.errors import DatasetError
 from visenv.types import Sample
 
 _ATTEMPTS = 300
 
 
-class _Drawn(ABC):
+class _Drawn(NumberedDataset):
     """Samples by number: what both families share."""
 
-    name = "scenes"
-    replicable = True
     vocabulary = (*SOLID, *COLOURS)
-    family: ClassVar[str]
+    label: ClassVar[str]
+    """The family."""
 
     def __init__(self, split: str, difficulty: int) -> None:
-        if split not in SPLITS:
-            raise DatasetError(f"Expected a split out of {', '.join(SPLITS)}, but got {split!r}.")
-        if isinstance(difficulty, bool) or difficulty not in range(4):
-            raise DatasetError(f"Expected a difficulty of 0, 1, 2 or 3, but got {difficulty!r}.")
-        self.split, self.difficulty = split, int(difficulty)
-        self._prefix = f"scenes/{self.family}/d{self.difficulty}/{split}/"
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.split!r}, {self.difficulty})"
-
-    @property
-    def size(self) -> int | None:
-        """500 for ``val`` and ``test``, None for ``train``."""
-        return None if self.split == "train" else FIXED_SIZE
+        super().__init__(self.label, split, difficulty)
 
     def get(self, index: int) -> Sample:
         """The sample with that number, from 0.
@@ -52,10 +35,7 @@ class _Drawn(ABC):
         Raises:
             IndexError: for a negative number, or one that ``val`` and ``test`` do not have.
         """
-        number = operator.index(index)
-        if number < 0 or (self.size is not None and number >= self.size):
-            end = "or more" if self.size is None else f"to {self.size - 1}"
-            raise IndexError(f"Expected a number of 0 {end} for {self!r}, but got {number}.")
+        number = self._number(index)
         group, drawn = self._question(number)
         return Sample(
             sample_id=f"{self._prefix}{number}",
@@ -72,32 +52,13 @@ class _Drawn(ABC):
             },
         )
 
-    def find(self, sample_id: str) -> Sample:
-        """The sample with that identifier, as in ``Sample.sample_id``.
-
-        Raises:
-            DatasetError: if it is none of this data set's.
-        """
-        match = re.fullmatch(re.escape(self._prefix) + r"(0|[1-9][0-9]{0,30})", sample_id)
-        if match is None or (self.size is not None and int(match[1]) >= self.size):
-            end = "" if self.size is None else f" under {self.size}"
-            raise DatasetError(
-                f"Expected an identifier {self._prefix}N with a number N{end}, but got {sample_id[:100]!r}."
-            )
-        return self.get(int(match[1]))
-
-    def draw(self, rng: np.random.Generator) -> Sample:
-        """A sample by chance: any of a fixed split, one of 2⁶³ of ``train``."""
-        return self.get(int(rng.integers(0, 2**63 - 1 if self.size is None else self.size)))
-
     @abstractmethod
     def _question(self, number: int) -> tuple[str, Drawn]:
         """What a question counts for, and the question."""
 
     def _streams(self, entropy: int, number: int) -> list[np.random.Generator]:
         """Sources of chance, one an attempt; they depend on the sample alone."""
-        keys = [(self.difficulty, SPLITS.index(self.split), attempt, number) for attempt in range(_ATTEMPTS)]
-        return [np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=key)) for key in keys]
+        return [self._stream(entropy, attempt, number) for attempt in range(_ATTEMPTS)]
 
 
 class PerceptualDataset(_Drawn):
@@ -120,7 +81,7 @@ class PerceptualDataset(_Drawn):
         ('Relative_Depth', None)
     """
 
-    family = "blink"
+    label = "blink"
 
     def _question(self, number: int) -> tuple[str, Drawn]:
         task = tuple(FORMS)[number % len(FORMS)]
@@ -151,7 +112,7 @@ class PairsDataset(_Drawn):
         (True, False)
     """
 
-    family = "mmvp"
+    label = "mmvp"
 
     def _question(self, number: int) -> tuple[str, Drawn]:
         for rng in self._streams(0x33B9, number // 2):

@@ -1,7 +1,8 @@
 """Generated scenes: drawn objects on drawn backgrounds, and questions about them whose answers are known exactly."""
 
-from visenv.datasets.scenes.dataset import FIXED_SIZE, SPLITS, ScenesDataset, make
+from visenv.datasets.scenes.dataset import ScenesDataset, make
 from visenv.datasets.scenes.kinds import COLOURS, KINDS, PATTERNS, Drawing, Kind, draw_object
+from visenv.datasets.scenes.numbered import FIXED_SIZE, SPLITS
 from visenv.datasets.scenes.scene import Scene, SceneObject
 
 __all__ = [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-import re
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from visenv.builtin import GENERATED
 from visenv.datasets.base import FAMILIES, Dataset
 from visenv.datasets.scenes.kinds import KINDS
+from visenv.datasets.scenes.numbered import SPLITS, NumberedDataset
 from visenv.datasets.scenes.profiles import DENSE_KINDS, profile
 from visenv.datasets.scenes.programs import Select
 from visenv.datasets.scenes.questions import Question, ask
@@ -19,10 +19,6 @@ from visenv.errors import DatasetError
 from visenv.masks import Masks
 from visenv.registration import Entry
 from visenv.types import BoxesTruth, MaskTruth, PointsTruth, Sample, TaskKind, Truth
-
-SPLITS = ("train", "val", "test")
-FIXED_SIZE = 500
-"""Samples in ``val`` and in ``test``; ``train`` does not end."""
 
 _ENTROPY = 0x5CE7E5
 _DRAW, _NULLS = 0, 1
@@ -39,7 +35,7 @@ _VOCABULARY = {
 _COMMON = (*(kind.name for kind in KINDS.values()), "red car", "blue fish", "yellow star", "green tree")
 
 
-class ScenesDataset:
+class ScenesDataset(NumberedDataset):
     """Generated scenes of one family, split and difficulty.
 
     A sample depends on its identifier and on nothing else: neither on what was drawn before, nor on the process.
@@ -62,30 +58,15 @@ class ScenesDataset:
         True
     """
 
-    name = "scenes"
-    replicable = True
-
     def __init__(self, family: str, split: str, difficulty: int) -> None:
         if family not in FAMILIES:
             raise DatasetError(f"Expected a family out of {', '.join(FAMILIES)}, but got {family!r}.")
-        if split not in SPLITS:
-            raise DatasetError(f"Expected a split out of {', '.join(SPLITS)}, but got {split!r}.")
-        if isinstance(difficulty, bool) or difficulty not in range(4):
-            raise DatasetError(f"Expected a difficulty of 0, 1, 2 or 3, but got {difficulty!r}.")
-        self.family = family
-        self.split = split
-        self.difficulty = int(difficulty)
-        self.vocabulary: tuple[str, ...] = _VOCABULARY.get(family, _COMMON)
+        super().__init__(family, split, difficulty)
+        self.vocabulary = _VOCABULARY.get(family, _COMMON)
         self._key = (FAMILIES.index(family), self.difficulty, SPLITS.index(split))
-        self._prefix = f"scenes/{family}/d{self.difficulty}/{split}/"
 
     def __repr__(self) -> str:
         return f"ScenesDataset({self.family!r}, {self.split!r}, {self.difficulty})"
-
-    @property
-    def size(self) -> int | None:
-        """500 for ``val`` and ``test``, None for ``train``."""
-        return None if self.split == "train" else FIXED_SIZE
 
     def get(self, index: int) -> Sample:
         """The sample with that number, from 0; ``train`` has one for every number.
@@ -124,10 +105,7 @@ class ScenesDataset:
         Raises:
             IndexError: as ``get``.
         """
-        number = operator.index(index)
-        if number < 0 or (self.size is not None and number >= self.size):
-            end = "or more" if self.size is None else f"to {self.size - 1}"
-            raise IndexError(f"Expected a number of 0 {end} for {self!r}, but got {number}.")
+        number = self._number(index)
         null = self._is_null(number)
         look = profile(self.family, self.difficulty)
         for attempt in range(_ATTEMPTS):
@@ -137,24 +115,6 @@ class ScenesDataset:
             if question is not None:
                 return rendered, question
         raise RuntimeError(f"No query was found for {self._prefix}{number} in {_ATTEMPTS} scenes.")
-
-    def find(self, sample_id: str) -> Sample:
-        """The sample with that identifier, as in ``Sample.sample_id``.
-
-        Raises:
-            DatasetError: if it is none of this data set's.
-        """
-        match = re.fullmatch(re.escape(self._prefix) + r"(0|[1-9][0-9]{0,30})", sample_id)
-        if match is None or (self.size is not None and int(match[1]) >= self.size):
-            end = "" if self.size is None else f" under {self.size}"
-            raise DatasetError(
-                f"Expected an identifier {self._prefix}N with a number N{end}, but got {sample_id[:100]!r}."
-            )
-        return self.get(int(match[1]))
-
-    def draw(self, rng: np.random.Generator) -> Sample:
-        """A sample by chance: any of a fixed split, one of 2⁶³ of ``train``."""
-        return self.get(int(rng.integers(0, 2**63 - 1 if self.size is None else self.size)))
 
     def _is_null(self, number: int) -> bool:
         period = _NULL_PERIOD.get(self.family)
