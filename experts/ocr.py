@@ -106,6 +106,19 @@ class OcrExpert:
         with self._lock:
             return [self._answer(request) for request in requests]
 
+    def read_line(self, pixels: Pixels) -> tuple[str, float]:
+        """Read a picture that holds one upright line, such as a word that something else has found.
+
+        Args:
+            pixels: (H, W, 3) uint8 RGB.
+
+        Returns:
+            The text and its score in [0, 1].
+        """
+        with self._lock:
+            read = self.load().recognize_txt([np.ascontiguousarray(pixels[..., ::-1])])
+        return str(read.txts[0]), float(read.scores[0])
+
     def load(self) -> Any:
         """The RapidOCR; its networks are read now if they were not yet."""
         with self._lock:

@@ -3,6 +3,7 @@
 from collections import Counter
 from functools import cache
 
+import cv2
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -269,6 +270,28 @@ def test_visual_prompts_are_found_with_their_letters():
         number, found, read = number + 1, found + bool(near), read + any(mark.letter == letter for mark in near)
     assert found >= 0.93 * number
     assert read >= 0.9 * number
+
+
+def test_networks_read_numbers_which_templates_take_for_letters():
+    plain, networks = Sight(), Sight("rapidocr")
+    assert plain.fingerprint != networks.fingerprint
+    canvas = np.full((200, 640, 3), 90, np.uint8)
+    for place, letter in enumerate("2345679"):
+        x = 40 + 60 * place
+        cv2.circle(canvas, (x, 60), 9, (255, 0, 0), 2)
+        cv2.putText(canvas, letter, (x + 13, 66), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (255, 0, 0), 2)
+
+    def letters(expert):
+        (found,) = expert.run([FindVisualPrompts(view(canvas))])
+        return [label.removeprefix("circle").strip() for label in found.labels]
+
+    assert letters(networks) == list("2345679")
+    assert not set(letters(plain)) & set("2345679")
+
+
+def test_nobody_else_reads_letters():
+    with pytest.raises(InvalidData, match="'templates' or 'rapidocr'"):
+        Sight("tesseract")
 
 
 def test_pictures_without_marks_have_none():

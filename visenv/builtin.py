@@ -106,6 +106,9 @@ def register_all() -> None:
         "sight", "visenv.experts.sight:make", summary="depth, likeness, words and visual prompts on the CPU, no weights"
     )
     experts.register(
+        "sight-rapidocr", "visenv.experts.sight:make", summary="the same, with letters by RapidOCR", letters="rapidocr"
+    )
+    experts.register(
         "sandbox", "visenv.experts.sandbox:make", summary="runs programs, each in a sandbox: bubblewrap or Docker"
     )
 

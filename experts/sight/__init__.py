@@ -5,9 +5,13 @@ from __future__ import annotations
 from visenv.experts.sight.expert import Sight
 
 
-def make() -> list[Sight]:
-    """The expert set ``sight``."""
-    return [Sight()]
+def make(letters: str = "templates") -> list[Sight]:
+    """The expert sets ``sight`` and ``sight-rapidocr``.
+
+    Args:
+        letters: who reads the letters of visual prompts, as ``Sight`` takes it.
+    """
+    return [Sight(letters)]
 
 
 __all__ = ["Sight", "make"]

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import string
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import combinations
 
 import cv2
 import numpy as np
 
+from visenv.experts.sight.letters import GreyArray, ReadWord, Shape, read_by_templates
 from visenv.masks import Masks
-from visenv.types import BoolArray, Detections, FloatArray, Pixels
+from visenv.types import BoolArray, Detections, Pixels
 
 INKS: dict[str, tuple[int, int, int]] = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 """The colours that marks are drawn in, RGB."""
@@ -32,10 +31,6 @@ _LEAST = 6
 _SMALLEST_MARK = 13
 _LETTER_REACH = 20.0
 """Pixels between a mark and its letter, at most."""
-_GLYPH = 24
-_LETTERS = string.ascii_uppercase
-_READ = 0.55
-"""The least likeness for which a shape is taken for a letter."""
 
 
 @dataclass(frozen=True)
@@ -59,23 +54,12 @@ class FoundMark:
         return (self.box[0] + self.box[2]) / 2, (self.box[1] + self.box[3]) / 2
 
 
-@dataclass(frozen=True, eq=False)
-class _Shape:
-    """Connected pixels of one ink."""
-
-    box: tuple[int, int, int, int]
-    mask: BoolArray
-
-    @property
-    def side(self) -> int:
-        return max(self.box[2] - self.box[0], self.box[3] - self.box[1])
-
-
-def find_marks(pixels: Pixels) -> tuple[FoundMark, ...]:
+def find_marks(pixels: Pixels, read: ReadWord = read_by_templates) -> tuple[FoundMark, ...]:
     """The visual prompts in an image, in reading order of their letters, then of their places.
 
     Args:
         pixels: (H, W, 3) uint8 RGB.
+        read: reads what is written beside a mark.
 
     Example:
         >>> image = np.full((80, 80, 3), 128, np.uint8)
@@ -84,11 +68,13 @@ def find_marks(pixels: Pixels) -> tuple[FoundMark, ...]:
         [('circle', (30.0, 40.0))]
     """
     found = []
+    channels = pixels.astype(np.int16)
     for ink, colour in INKS.items():
-        channels = pixels.astype(np.int16)
-        drawn = _marks(np.abs(channels - np.array(colour, np.int16)).max(axis=2) <= _TOLERANCE, ink)
         others = np.delete(channels, colour.index(255), axis=2).max(axis=2)
-        compressed = _marks(channels[..., colour.index(255)] - others > _DOMINANCE, ink)
+        excess = channels[..., colour.index(255)] - others
+        strength = np.clip(excess, 0, 255).astype(np.uint8)
+        drawn = _marks(np.abs(channels - np.array(colour, np.int16)).max(axis=2) <= _TOLERANCE, strength, ink, read)
+        compressed = _marks(excess > _DOMINANCE, strength, ink, read)
         compressed = [mark for mark in compressed if mark.letter and mark.score > _CLEAR]
         found += drawn if sum(bool(mark.letter) for mark in drawn) >= len(compressed) else compressed
     return tuple(sorted(found, key=lambda mark: (not mark.letter, mark.letter, mark.box[1], mark.box[0])))
@@ -104,29 +90,33 @@ def as_detections(marks: Sequence[FoundMark], frame: tuple[int, int]) -> Detecti
     return Detections(boxes, Masks.from_boxes(boxes, frame), np.array([mark.score for mark in marks]), labels)
 
 
-def _marks(near: BoolArray, ink: str) -> list[FoundMark]:
-    """The marks that pixels near to an ink make up."""
+def _marks(near: BoolArray, strength: GreyArray, ink: str, read: ReadWord) -> list[FoundMark]:
+    """The marks that pixels near to an ink make up; ``strength`` says how much of the ink is in each pixel."""
     judged = [(shape, _form(shape)) for shape in _joined(_shapes(near))]
     letters = [shape for shape, form in judged if form is None]
     return [
-        FoundMark(form[0], _letter_beside(shape, letters), form[1], ink, form[2])
+        FoundMark(form[0], _read(_word_beside(shape, letters), strength, read), form[1], ink, form[2])
         for shape, form in judged
         if form is not None
     ]
 
 
-def _shapes(mask: BoolArray) -> list[_Shape]:
+def _read(word: Sequence[Shape], strength: GreyArray, read: ReadWord) -> str:
+    return read(word, strength) if word else ""
+
+
+def _shapes(mask: BoolArray) -> list[Shape]:
     number, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     shapes = []
     for index in range(1, number):
         x, y, width, height, _ = stats[index].tolist()
         if max(width, height) >= _LEAST:
             part = labels[y : y + height, x : x + width] == index
-            shapes.append(_Shape((x, y, x + width, y + height), part))
+            shapes.append(Shape((x, y, x + width, y + height), part))
     return shapes
 
 
-def _joined(shapes: list[_Shape]) -> list[_Shape]:
+def _joined(shapes: list[Shape]) -> list[Shape]:
     """The shapes, with two as one where they are a box that a line in another ink has cut in two."""
     large = [shape for shape in shapes if shape.side >= _SMALLEST_MARK]
     if len(large) > _MOST_SHAPES:
@@ -140,16 +130,16 @@ def _joined(shapes: list[_Shape]) -> list[_Shape]:
     return shapes
 
 
-def _union(one: _Shape, other: _Shape) -> _Shape:
+def _union(one: Shape, other: Shape) -> Shape:
     x0, y0 = min(one.box[0], other.box[0]), min(one.box[1], other.box[1])
     x1, y1 = max(one.box[2], other.box[2]), max(one.box[3], other.box[3])
     mask = np.zeros((y1 - y0, x1 - x0), bool)
     for shape in (one, other):
         mask[shape.box[1] - y0 : shape.box[3] - y0, shape.box[0] - x0 : shape.box[2] - x0] |= shape.mask
-    return _Shape((x0, y0, x1, y1), mask)
+    return Shape((x0, y0, x1, y1), mask)
 
 
-def _form(shape: _Shape) -> tuple[str, tuple[float, float, float, float], float] | None:
+def _form(shape: Shape) -> tuple[str, tuple[float, float, float, float], float] | None:
     """The kind, box and score of the form that fits best; None if it is none of them, such as a letter."""
     if shape.side < _SMALLEST_MARK:
         return None
@@ -220,11 +210,11 @@ def _arrow_tip(mask: BoolArray) -> tuple[float, float, float] | None:
     return float(x), float(y), float(min(1.0, head / (4 * max(tail, 1.0)) + 0.3))
 
 
-def _letter_beside(mark: _Shape, letters: Sequence[_Shape]) -> str:
-    """What is written beside a mark, from left to right; empty if nothing is near."""
+def _word_beside(mark: Shape, letters: Sequence[Shape]) -> list[Shape]:
+    """The letters that stand beside a mark, from left to right."""
     near = [(away, shape) for shape in letters if (away := _gap(mark.box, shape.box)) <= _LETTER_REACH]
     if not near:
-        return ""
+        return []
     first = min(near, key=lambda pair: pair[0])[1]
     word, rest = [first], [shape for shape in letters if shape is not first]
     # Letters of one word stand on one line and close to each other.
@@ -238,44 +228,10 @@ def _letter_beside(mark: _Shape, letters: Sequence[_Shape]) -> str:
                 rest = [other for other in rest if other is not shape]
                 grown = True
                 break
-    return "".join(_read(shape.mask) for shape in sorted(word, key=lambda shape: shape.box[0]))
+    return sorted(word, key=lambda shape: shape.box[0])
 
 
 def _gap(one: tuple[int, ...], other: tuple[int, ...]) -> float:
     across = max(0, one[0] - other[2], other[0] - one[2])
     down = max(0, one[1] - other[3], other[1] - one[3])
     return float(np.hypot(across, down))
-
-
-def _read(mask: BoolArray) -> str:
-    """The letter that a shape looks like; empty if it looks like none."""
-    glyph = _normal(mask)
-    scores = {letter: max(float((glyph * form).sum()) for form in forms) for letter, forms in _templates().items()}
-    best = max(scores, key=lambda letter: scores[letter])
-    return best if scores[best] >= _READ else ""
-
-
-@cache
-def _templates() -> dict[str, list[FloatArray]]:
-    """Letters as OpenCV draws them, thin to bold."""
-    templates: dict[str, list[FloatArray]] = {}
-    for letter in _LETTERS:
-        for scale, thickness in ((0.5, 1), (0.6, 2), (0.9, 2), (0.9, 3), (1.2, 3)):
-            canvas = np.zeros((64, 64), np.uint8)
-            cv2.putText(canvas, letter, (8, 48), cv2.FONT_HERSHEY_SIMPLEX, scale, 255, thickness, cv2.LINE_8)
-            rows, columns = np.nonzero(canvas)
-            glyph = canvas[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1] > 0
-            templates.setdefault(letter, []).append(_normal(glyph))
-    return templates
-
-
-def _normal(mask: BoolArray) -> FloatArray:
-    """A shape at a fixed size, its proportions kept, as a vector of length 1 around its mean."""
-    height, width = mask.shape
-    scale = (_GLYPH - 2) / max(height, width)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    canvas = np.zeros((_GLYPH, _GLYPH), np.float32)
-    x, y = (_GLYPH - size[0]) // 2, (_GLYPH - size[1]) // 2
-    canvas[y : y + size[1], x : x + size[0]] = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA)
-    values = canvas - canvas.mean()
-    return np.asarray(values / max(float(np.linalg.norm(values)), 1e-9))
