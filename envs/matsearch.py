@@ -115,16 +115,15 @@ class MATSearchEnv(VisionToolEnv):
         dataset: str | Dataset = "scenes",
         split: str = "train",
         difficulty: int = 1,
-        experts: ExpertsLike = "classical",
+        *,
         toolset: str | Iterable[Tool | type] = "matsearch",
         reward: str | Reward = "matsearch",
         max_turns: int = 5,
-        token_budget: int | None = None,
         memory: str | MemoryPolicy = "keep_all",
         **keywords: Any,
     ) -> None:
         super().__init__(
-            dataset, split, difficulty, experts, toolset, reward, max_turns, token_budget, memory, **keywords
+            dataset, split, difficulty, toolset=toolset, reward=reward, max_turns=max_turns, memory=memory, **keywords
         )
 
     def phrases_of(self, sample: Sample) -> tuple[str, ...]:

@@ -34,6 +34,15 @@ class AnswerReward:
         Raises:
             InvalidData: if the truth is no answer.
         """
-        if not isinstance(truth, AnswerTruth):
-            raise InvalidData(f"Expected a truth with accepted answers (AnswerTruth), but got {type(truth).__name__}.")
-        return {"right": exact_match(outcome.answer, truth.answers) if outcome.termination != "invalid" else 0.0}
+        return {"right": answered_rightly(outcome, truth)}
+
+
+def answered_rightly(outcome: Outcome, truth: Truth) -> float:
+    """1 for a right answer of an episode that counts, else 0.
+
+    Raises:
+        InvalidData: if the truth is no answer.
+    """
+    if not isinstance(truth, AnswerTruth):
+        raise InvalidData(f"Expected a truth of answers (AnswerTruth), but got {type(truth).__name__}.")
+    return exact_match(outcome.answer, truth.answers) if outcome.termination != "invalid" else 0.0

@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from visenv.errors import InvalidData
+from visenv.rewards.answer import answered_rightly
 from visenv.rewards.answer_text import as_share
 from visenv.rewards.credit import token_mask, two_layer_mask
-from visenv.rewards.functional.text import exact_match
-from visenv.types import AnswerTruth, FloatArray, Outcome, Truth, Turn
+from visenv.types import FloatArray, Outcome, Truth, Turn
 
 LOOKING_AGAIN = ("Reflect", "Verify", "RecallImage")
 """Names of the tools that show nothing which was not seen before."""
@@ -148,8 +148,6 @@ class IMAgentReward:
         Raises:
             InvalidData: if the truth is no answer.
         """
-        if not isinstance(truth, AnswerTruth):
-            raise InvalidData(f"Expected a truth of answers, but got a {type(truth).__name__}.")
-        good = exact_match(outcome.answer, truth.answers) if outcome.termination != "invalid" else 0.0
+        good = answered_rightly(outcome, truth)
         used = not self.tools.isdisjoint(outcome.tools)
         return {"right": self.right * good, "gain": self.worth * good * used}

@@ -14,10 +14,8 @@ from visenv.datasets.perceptual.marks import Mark, draw_marks
 from visenv.datasets.perceptual.views import FARTHEST, NEAREST, PlainView, Standing, look_at_plain
 from visenv.datasets.scenes.kinds import COLOURS, KINDS
 from visenv.datasets.scenes.language import pick
-from visenv.datasets.scenes.layout import Item
-from visenv.datasets.scenes.profiles import Profile
-from visenv.datasets.scenes.render import RenderedScene, render_items
-from visenv.datasets.several.forms import SOLID, Drawn, NoRoom, look_of
+from visenv.datasets.scenes.render import RenderedScene
+from visenv.datasets.several.forms import SOLID, Drawn, NoRoom, look_of, paint_things, shuffled
 from visenv.types import FloatArray, Pixels
 
 Thing = tuple[str, str]
@@ -244,26 +242,8 @@ def paint(
     Raises:
         NoRoom: if they did not all find room.
     """
-    look = _look(difficulty)
     chosen = _sizes(rng, difficulty, len(things)) if sizes is None else sizes
-    items = [
-        Item(kind, colour, "plain", size, float(rng.uniform(-1, 1) * look.rotation), "free")
-        for (colour, kind), size in zip(things, chosen, strict=True)
-    ]
-    items.sort(key=lambda item: -item.size)
-    rendered = render_items(rng, look, items)
-    if len(rendered.scene.objects) != len(items):
-        raise NoRoom
-    return rendered
-
-
-def shuffled(rng: np.random.Generator, options: Sequence[str]) -> tuple[str, ...]:
-    """Options in an order by chance."""
-    return tuple(options[i] for i in rng.permutation(len(options)).tolist())
-
-
-def _look(difficulty: int) -> Profile:
-    return look_of(difficulty)
+    return paint_things(rng, look_of(difficulty), things, chosen)
 
 
 def _plain(
@@ -277,7 +257,7 @@ def _plain(
         x = float(rng.uniform(-0.38, 0.38)) * z
         things.append(Standing(kind, colour, x, z, float(rng.uniform(0.26, 0.34))))
     ground = _GROUNDS[int(rng.integers(len(_GROUNDS)))]
-    return look_at_plain(things, camera, _look(difficulty), ground, rng), things
+    return look_at_plain(things, camera, look_of(difficulty), ground, rng), things
 
 
 def _different(rng: np.random.Generator, number: int) -> list[Thing]:

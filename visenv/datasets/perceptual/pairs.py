@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from visenv.datasets.perceptual.forms import paint, shuffled
+from visenv.datasets.perceptual.forms import paint
 from visenv.datasets.scenes.kinds import COLOURS, KINDS
 from visenv.datasets.scenes.language import pick
-from visenv.datasets.several.forms import SOLID, Drawn, NoRoom
+from visenv.datasets.several.forms import SOLID, Drawn, NoRoom, shuffled
 
 _THINGS = (3, 5, 7, 9)
 """How many things a picture shows, by difficulty."""

@@ -16,7 +16,7 @@ from visenv.datasets.scenes.kinds import COLOURS, KINDS
 from visenv.datasets.scenes.language import pick
 from visenv.datasets.scenes.layout import Item
 from visenv.datasets.scenes.profiles import Profile, profile
-from visenv.datasets.scenes.render import render_items
+from visenv.datasets.scenes.render import RenderedScene, render_items
 from visenv.types import Pixels
 
 Thing = tuple[str, str]
@@ -101,7 +101,7 @@ def _changed(rng: np.random.Generator, difficulty: int) -> Drawn:
     # The same seed gives the same places, since a colour takes none of the chance.
     images = [_paint(np.random.default_rng(seed), difficulty, these, sizes) for these in (things, after)]
     wrong = _some(rng, [kind for kind in kinds if kind != kinds[which]], OPTIONS - 1)
-    options = _shuffled(rng, [f"the {kind}" for kind in (kinds[which], *wrong)])
+    options = shuffled(rng, [f"the {kind}" for kind in (kinds[which], *wrong)])
     question = pick(
         rng, ("Which thing has another colour in img_1 than in img_0?", "What changed its colour from img_0 to img_1?")
     )
@@ -117,7 +117,7 @@ def _same(rng: np.random.Generator, difficulty: int) -> Drawn:
     scenes = [[shared if i in right else rest.pop(), *(rest.pop() for _ in range(others))] for i in range(number)]
     wrong = [pair for pair in pairs if pair != right]
     chosen = [right, *(wrong[i] for i in rng.permutation(len(wrong))[: OPTIONS - 1].tolist())]
-    options = _shuffled(rng, [_pair(pair) for pair in chosen])
+    options = shuffled(rng, [_pair(pair) for pair in chosen])
     question = pick(
         rng,
         (
@@ -208,21 +208,43 @@ FORMS: dict[str, Callable[[np.random.Generator, int], Drawn]] = {
 # --- parts --------------------------------------------------------------------------------------------------------
 
 
-def _paint(
-    rng: np.random.Generator, difficulty: int, things: Sequence[Thing], sizes: Sequence[int] | None = None
-) -> Pixels:
-    look = look_of(difficulty)
-    chosen = _sizes(rng, difficulty, len(things)) if sizes is None else sizes
+def paint_things(
+    rng: np.random.Generator, look: Profile, things: Sequence[Thing], sizes: Sequence[int]
+) -> RenderedScene:
+    """A picture of certain things, one beside the other.
+
+    Args:
+        rng: the only source of chance; the same state draws the same places, whatever the colours.
+        look: what the picture is to look like otherwise.
+        things: what to draw.
+        sizes: the longer side of each, pixels.
+
+    Raises:
+        NoRoom: if they did not all find room.
+    """
     items = [
         Item(kind, colour, "plain", size, float(rng.uniform(-1, 1) * look.rotation), "free")
-        for (colour, kind), size in zip(things, chosen, strict=True)
+        for (colour, kind), size in zip(things, sizes, strict=True)
     ]
     # The largest first, as it finds room least easily; what is where says nothing about what is asked.
     items.sort(key=lambda item: -item.size)
     rendered = render_items(rng, look, items)
     if len(rendered.scene.objects) != len(items):
         raise NoRoom
-    return rendered.image
+    return rendered
+
+
+def shuffled(rng: np.random.Generator, options: Sequence[str]) -> tuple[str, ...]:
+    """Options in an order by chance."""
+    return tuple(options[i] for i in rng.permutation(len(options)).tolist())
+
+
+def _paint(
+    rng: np.random.Generator, difficulty: int, things: Sequence[Thing], sizes: Sequence[int] | None = None
+) -> Pixels:
+    look = look_of(difficulty)
+    chosen = _sizes(rng, difficulty, len(things)) if sizes is None else sizes
+    return paint_things(rng, look, things, chosen).image
 
 
 def _sizes(rng: np.random.Generator, difficulty: int, number: int) -> list[int]:
@@ -238,10 +260,6 @@ def _things(rng: np.random.Generator, number: int) -> list[Thing]:
 
 def _some(rng: np.random.Generator, choices: Sequence[str], number: int) -> list[str]:
     return [choices[i] for i in rng.permutation(len(choices))[:number].tolist()]
-
-
-def _shuffled(rng: np.random.Generator, options: Sequence[str]) -> tuple[str, ...]:
-    return tuple(options[i] for i in rng.permutation(len(options)).tolist())
 
 
 def _pair(places: tuple[int, int]) -> str:
