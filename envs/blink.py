@@ -45,10 +45,21 @@ class BlinkEnv(QuestionsEnv):
 
     | difficulty | random | single | scripted | oracle |
     |---|---|---|---|---|
-    | 0 | 0.00 | 0.45 | 0.88 | 1.00 |
+    | 0 | 0.00 | 0.45 | 0.87 | 1.00 |
     | 1 | 0.00 | 0.47 | 0.93 | 1.00 |
     | 2 | 0.00 | 0.43 | 0.86 | 1.00 |
     | 3 | 0.00 | 0.45 | 0.87 | 1.00 |
+
+    | `scripted`, by sub-task | 0 | 1 | 2 | 3 |
+    |---|---|---|---|---|
+    | Counting | 1.00 | 0.96 | 0.77 | 0.77 |
+    | Jigsaw | 0.77 | 1.00 | 0.77 | 0.92 |
+    | Multi-view_Reasoning | 1.00 | 1.00 | 0.91 | 0.91 |
+    | Object_Localization | 0.42 | 0.68 | 0.63 | 0.63 |
+    | Relative_Depth | 1.00 | 1.00 | 0.96 | 1.00 |
+    | Spatial_Relation | 1.00 | 1.00 | 0.96 | 0.78 |
+    | Visual_Correspondence | 0.85 | 0.95 | 0.90 | 0.95 |
+    | Visual_Similarity | 0.96 | 0.88 | 1.00 | 1.00 |
 
     `single` answers with the first option. `scripted` asks the experts for what a question needs, and sees with their
     eyes alone: it is surest of counts and of how things lie, and least of boxes that cross. `oracle` reads the answer
