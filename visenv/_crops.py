@@ -95,6 +95,29 @@ def covered(crop: BoolArray, offset: Offset, by: Placed) -> BoolArray:
     return inside
 
 
+def holding(crops: Iterable[Placed], points: ArrayLike) -> BoolArray:
+    """Say which of some points lie on a pixel that is set in any of several crops.
+
+    Args:
+        crops: with their offsets.
+        points: (K, 2) xy pixels.
+
+    Returns:
+        (K,) bool.
+
+    Example:
+        >>> holding([(np.ones((2, 2), bool), (2, 1))], [[2.5, 1.5], [4, 1]])
+        array([ True, False])
+    """
+    places = np.floor(np.asarray(points, dtype=np.float64).reshape(-1, 2)).astype(np.int64)
+    held = np.zeros(len(places), dtype=bool)
+    for crop, (x0, y0) in crops:
+        x, y = places[:, 0] - x0, places[:, 1] - y0
+        within = (x >= 0) & (y >= 0) & (x < crop.shape[1]) & (y < crop.shape[0])
+        held[within] |= crop[y[within], x[within]]
+    return held
+
+
 def flat_polygon(polygon: ArrayLike, longest: float) -> list[float]:
     """Return a polygon as COCO's flat list of numbers.
 

@@ -7,30 +7,28 @@ boxes and IoU are taken from the runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pycocotools import mask as coco
 
 from visenv import rle as codec
-from visenv._crops import Placed, as_crop, covered, fitted, flat_polygon, united
+from visenv._crops import as_crop, covered, fitted, flat_polygon, holding, united
 from visenv._resampling import nearest_sources, resized, strided, warped, whole_stride
+from visenv._stored_masks import Rle, Size, StoredMasks
 from visenv.errors import InvalidData
 from visenv.geometry import as_boxes, check_transform
 from visenv.types import BoolArray
 
-Size: TypeAlias = tuple[int, int]
-"""(height, width) in pixels."""
-Rle: TypeAlias = dict[str, Any]
-"""``{"size": [height, width], "counts": str}``."""
+__all__ = ["Masks", "Rle", "Size", "as_masks"]
 
 _LONGEST_OUTLINE = 4e6
 """In pixels: pycocotools allocates five points for each, inside the frame or not."""
 
 
-class Masks:
+class Masks(StoredMasks):
     """An immutable set of N binary masks over one frame of (H, W) pixels.
 
     Build one with a ``from_*`` constructor or with :func:`as_masks`. Indexing with an int, a slice, or an array of
@@ -46,52 +44,9 @@ class Masks:
         7
     """
 
-    __slots__ = ("_areas", "_boxes", "_counts", "_crops", "_length", "_offsets", "_shape", "_texts")
-
-    _shape: Size
-    _length: int
-    _crops: tuple[BoolArray, ...] | None
-    _offsets: NDArray[np.int64] | None
-    _counts: tuple[codec.Counts, ...] | None
-    _texts: tuple[bytes, ...] | None
-    _areas: NDArray[np.int64] | None
-    _boxes: NDArray[np.int64] | None
-
-    def __init__(
-        self,
-        shape: Size,
-        length: int,
-        *,
-        crops: tuple[BoolArray, ...] | None = None,
-        offsets: NDArray[np.int64] | None = None,
-        counts: tuple[codec.Counts, ...] | None = None,
-        texts: tuple[bytes, ...] | None = None,
-        areas: NDArray[np.int64] | None = None,
-        boxes: NDArray[np.int64] | None = None,
-    ) -> None:
-        """Hold parts that are known to be right and to agree; users call a ``from_*`` constructor."""
-        hold = super().__setattr__
-        hold("_shape", shape)
-        hold("_length", length)
-        hold("_crops", crops)
-        hold("_counts", counts)
-        hold("_texts", texts)
-        hold("_offsets", None if offsets is None else _frozen(offsets))
-        hold("_areas", None if areas is None else _frozen(areas))
-        hold("_boxes", None if boxes is None else _frozen(boxes))
+    __slots__ = ()
 
     # --- constructors ---------------------------------------------------------------------------------------------
-
-    @classmethod
-    def _of_crops(cls, shape: Size, crops: Sequence[BoolArray], offsets: Iterable[tuple[int, int]]) -> Masks:
-        """Trust that crops are bool, tight, inside the frame and nobody else's; an empty one is (0, 0) at (0, 0)."""
-        held = tuple(_frozen(crop) for crop in crops)
-        return cls(shape, len(held), crops=held, offsets=np.array(list(offsets), np.int64).reshape(-1, 2))
-
-    @classmethod
-    def _of_placed(cls, shape: Size, placed: Iterable[Placed]) -> Masks:
-        found = list(placed)
-        return cls._of_crops(shape, [crop for crop, _ in found], [offset for _, offset in found])
 
     @classmethod
     def empty(cls, size: Size) -> Masks:
@@ -183,19 +138,10 @@ class Masks:
         if isinstance(items, (str, bytes)) or not isinstance(items, (Sequence, np.ndarray)):
             raise InvalidData(f"Expected an RLE or a list of RLEs, but got a {type(rles).__name__}.")
         shape = None if size is None else codec.check_frame(size)
-        counts = []
-        for index, item in enumerate(items):
-            try:
-                found, runs = codec.check_rle(item)
-            except InvalidData as error:
-                raise InvalidData(f"RLE {index} of {len(items)}: {error}") from error
-            shape = found if shape is None else shape
-            if found != shape:
-                raise InvalidData(f"Expected RLE {index} to have the size {list(shape)}, but got {list(found)}.")
-            counts.append(runs)
+        shape, counts = codec.check_rles(items, shape)
         if shape is None:
             raise InvalidData("Expected the frame of an empty list of RLEs as `size=(height, width)`, but got none.")
-        return cls(shape, len(counts), counts=tuple(counts))
+        return cls(shape, len(counts), counts=counts)
 
     @classmethod
     def from_polygons(cls, polygons_per_object: Sequence[Sequence[ArrayLike]], size: Size) -> Masks:
@@ -277,128 +223,8 @@ class Masks:
         crops = [crop for part in parts for crop in part.crops]
         return cls._of_crops(shape, crops, [tuple(offset) for part in parts for offset in part.offsets.tolist()])
 
-    # --- what they are --------------------------------------------------------------------------------------------
-
-    @property
-    def shape(self) -> Size:
-        """(H, W) of the frame."""
-        return self._shape
-
-    def __len__(self) -> int:
-        return self._length
-
-    @property
-    def areas(self) -> NDArray[np.int64]:
-        """(N,) int64 pixels set in each mask."""
-        if self._areas is None:
-            if self._crops is not None:
-                sizes = [int(np.count_nonzero(crop)) for crop in self._crops]
-            else:
-                sizes = [int(runs[1::2].sum()) for runs in self._runs()]
-            object.__setattr__(self, "_areas", _frozen(np.array(sizes, np.int64)))
-            return self.areas
-        return self._areas
-
-    @property
-    def boxes(self) -> NDArray[np.float64]:
-        """(N, 4) float64 tight xyxy boxes, half-open; zeros where a mask is empty."""
-        return self._int_boxes().astype(np.float64)
-
-    @property
-    def crops(self) -> tuple[BoolArray, ...]:
-        """N read-only (h, w) bool arrays, each mask inside its box; (0, 0) where it is empty."""
-        if self._crops is None:
-            found = [codec.crop_of_counts(runs, self._shape[0]) for runs in self._runs()]
-            places = np.array([offset for _, offset in found], np.int64).reshape(-1, 2)
-            object.__setattr__(self, "_offsets", _frozen(places))
-            object.__setattr__(self, "_crops", tuple(_frozen(crop) for crop, _ in found))
-            return self.crops
-        return self._crops
-
-    @property
-    def offsets(self) -> NDArray[np.int64]:
-        """(N, 2) int64 x and y of each crop's upper left pixel; zeros where a mask is empty."""
-        return self._int_boxes()[:, :2] if self._offsets is None else self._offsets
-
-    def __getitem__(self, index: int | slice | ArrayLike) -> Masks:
-        """Choose masks: an int gives a set of one."""
-        if isinstance(index, (int, np.integer)) and not isinstance(index, (bool, np.bool_)):
-            if not -self._length <= index < self._length:
-                raise IndexError(f"Expected an index below {self._length}, but got {index}.")
-            picked = np.array([int(index) % self._length])
-        elif isinstance(index, slice):
-            picked = np.arange(self._length)[index]
-        else:
-            picks = np.asarray(index)
-            picks = picks.astype(np.int64) if picks.size == 0 and picks.dtype != np.bool_ else picks
-            if picks.ndim != 1 or picks.dtype.kind not in "biu":
-                raise InvalidData(f"Expected an index, a slice, or a 1-D array of either, but got {index!r:.80}.")
-            picked = np.arange(self._length)[picks]
-        chosen = picked.tolist()
-        return Masks(
-            self._shape,
-            len(chosen),
-            crops=None if self._crops is None else tuple(self._crops[i] for i in chosen),
-            counts=None if self._counts is None else tuple(self._counts[i] for i in chosen),
-            texts=None if self._texts is None else tuple(self._texts[i] for i in chosen),
-            offsets=None if self._offsets is None else self._offsets[picked],
-            areas=None if self._areas is None else self._areas[picked],
-            boxes=None if self._boxes is None else self._boxes[picked],
-        )
-
-    def __iter__(self) -> Iterator[Masks]:
-        return (self[i] for i in range(self._length))
-
-    def __repr__(self) -> str:
-        shown = ", ".join(map(str, self.areas[:8].tolist())) + (", …" if self._length > 8 else "")
-        return f"Masks({self._length} of {self._shape[0]}x{self._shape[1]}, areas [{shown}])"
-
-    def __eq__(self, other: object) -> bool:
-        """Whether frames, number, order and every pixel agree."""
-        if not isinstance(other, Masks):
-            return NotImplemented
-        if self is other:
-            return True
-        if self._shape != other._shape or self._length != other._length:
-            return False
-        if not (np.array_equal(self.areas, other.areas) and np.array_equal(self._int_boxes(), other._int_boxes())):
-            return False
-        if self._crops is not None and other._crops is not None:
-            return all(np.array_equal(a, b) for a, b in zip(self._crops, other._crops, strict=True))
-        return all(np.array_equal(a, b) for a, b in zip(self._runs(), other._runs(), strict=True))
-
-    def __hash__(self) -> int:
-        return hash((self._shape, self._length, self.areas.tobytes(), self._int_boxes().tobytes()))
-
-    def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"Masks cannot be changed: {name!r} is read-only.")
-
-    def __copy__(self) -> Masks:
-        return self
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Masks:
-        return self
-
     def __reduce__(self) -> tuple[Callable[..., Masks], tuple[Size, tuple[bytes, ...]]]:
         return _unpickle, (self._shape, self._encoded())
-
-    # --- other forms ----------------------------------------------------------------------------------------------
-
-    def to_dense(self) -> BoolArray:
-        """Full frames, (N, H, W) bool."""
-        frames = np.zeros((self._length, *self._shape), bool)
-        for frame, (crop, (x, y)) in zip(frames, self._placed(), strict=True):
-            frame[y : y + crop.shape[0], x : x + crop.shape[1]] = crop
-        return frames
-
-    def to_coco_rles(self) -> list[Rle]:
-        """COCO RLEs, one a mask, with compressed counts as ``str``: ready for JSON and for pycocotools.
-
-        Example:
-            >>> Masks.from_boxes([[1, 0, 2, 2]], (3, 4)).to_coco_rles()
-            [{'size': [3, 4], 'counts': '327'}]
-        """
-        return [{"size": list(self._shape), "counts": text.decode("ascii")} for text in self._encoded()]
 
     # --- what they have in common with others ---------------------------------------------------------------------
 
@@ -473,18 +299,7 @@ class Masks:
             >>> Masks.from_boxes([[2, 1, 4, 3]], (5, 6)).covers([[2.5, 1.5], [4, 1], [-1, 0]]).tolist()
             [True, False, False]
         """
-        places = np.floor(np.asarray(points, dtype=np.float64).reshape(-1, 2)).astype(np.int64)
-        covered = np.zeros(len(places), dtype=bool)
-        for crop, (x0, y0) in zip(self.crops, self.offsets.tolist(), strict=True):
-            x, y = places[:, 0] - x0, places[:, 1] - y0
-            within = (x >= 0) & (y >= 0) & (x < crop.shape[1]) & (y < crop.shape[0])
-            covered[within] |= np.asarray(crop)[y[within], x[within]]
-        return covered
-
-    def window(self, index: int, x0: int, y0: int, x1: int, y1: int) -> BoolArray:
-        """The pixels of one mask in a window that lies inside its box: a read-only view, (y1 - y0, x1 - x0) bool."""
-        x, y = self.offsets[index]
-        return self.crops[index][y0 - y : y1 - y, x0 - x : x1 - x]
+        return holding(self._placed(), points)
 
     def union(self) -> Masks:
         """One mask of all pixels that are set in any; an empty mask if there are none.
@@ -592,9 +407,6 @@ class Masks:
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
-    def _placed(self) -> list[Placed]:
-        return [(crop, (x, y)) for crop, (x, y) in zip(self.crops, self.offsets.tolist(), strict=True)]
-
     def _combine(self, other: Masks, keep_common: bool) -> Masks:
         self._check_same_frame(other)
         region = united(other._placed())
@@ -608,37 +420,6 @@ class Masks:
                 f"Expected masks over the same frame, but got (height, width) {self._shape} and {other._shape}: "
                 "map one with `warp`, `translate` or `resize_nearest` first."
             )
-
-    def _int_boxes(self) -> NDArray[np.int64]:
-        if self._boxes is None:
-            if self._crops is not None and self._offsets is not None:
-                sides = np.array([crop.shape[::-1] for crop in self._crops], np.int64).reshape(-1, 2)
-                boxes = np.concatenate((self._offsets, self._offsets + sides), axis=1)
-            else:
-                found = [codec.box_of_counts(runs, self._shape[0]) for runs in self._runs()]
-                boxes = np.array(found, np.int64).reshape(-1, 4)
-            object.__setattr__(self, "_boxes", _frozen(boxes))
-            return self._int_boxes()
-        return self._boxes
-
-    def _runs(self) -> tuple[codec.Counts, ...]:
-        if self._counts is None:
-            if self._texts is not None:
-                counts = tuple(codec.decompress(text) for text in self._texts)
-            else:
-                counts = tuple(codec.counts_of_crop(crop, offset, self._shape) for crop, offset in self._placed())
-            object.__setattr__(self, "_counts", counts)
-            return counts
-        return self._counts
-
-    def _encoded(self) -> tuple[bytes, ...]:
-        if self._texts is None:
-            object.__setattr__(self, "_texts", tuple(codec.compress(runs, self._shape) for runs in self._runs()))
-            return self._encoded()
-        return self._texts
-
-    def _pycoco(self) -> list[Rle]:
-        return [{"size": list(self._shape), "counts": text} for text in self._encoded()]
 
 
 def as_masks(
@@ -677,8 +458,3 @@ def as_masks(
 
 def _unpickle(shape: Size, texts: tuple[bytes, ...]) -> Masks:
     return Masks(shape, len(texts), texts=texts)
-
-
-def _frozen(array: NDArray[Any]) -> NDArray[Any]:
-    array.flags.writeable = False
-    return array

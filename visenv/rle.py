@@ -95,6 +95,38 @@ def check_rle(rle: Any) -> tuple[tuple[int, int], Counts]:
     return (height, width), canonical(counts)
 
 
+def check_rles(
+    rles: Sequence[Any], size: tuple[int, int] | None = None
+) -> tuple[tuple[int, int] | None, tuple[Counts, ...]]:
+    """Return the frame and the canonical counts of RLE dictionaries over one frame.
+
+    Args:
+        rles: as :func:`check_rle` takes them.
+        size: the (H, W) that all must have; that of the first if left out.
+
+    Returns:
+        (H, W), None where there is neither an RLE nor a size, and the counts of each.
+
+    Raises:
+        InvalidData: if an RLE is broken, or has another frame; the message says which.
+
+    Example:
+        >>> check_rles([{"size": [2, 3], "counts": [6]}])
+        ((2, 3), (array([6]),))
+    """
+    counts = []
+    for index, rle in enumerate(rles):
+        try:
+            found, runs = check_rle(rle)
+        except InvalidData as error:
+            raise InvalidData(f"RLE {index} of {len(rles)}: {error}") from error
+        size = found if size is None else size
+        if found != size:
+            raise InvalidData(f"Expected RLE {index} to have the size {list(size)}, but got {list(found)}.")
+        counts.append(runs)
+    return size, tuple(counts)
+
+
 def decompress(text: str | bytes | bytearray) -> Counts:
     """Read compressed counts.
 
