@@ -38,7 +38,7 @@ def _show_version(wanted: bool) -> None:
 
 
 @app.callback()
-def options(
+def top(
     version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Show the version."),
 ) -> None:
     """Segmentation, detection and counting as environments in which an agent calls vision experts."""

@@ -97,6 +97,16 @@ def known_id(name: str) -> str:
     raise UnknownName(f"Unknown environment {name!r}.{hint} Known: {', '.join(ENVIRONMENTS)}.")
 
 
+def full_id(name: str) -> str:
+    """The registered id that somebody means, with the module that registers it where one was named.
+
+    Args:
+        name: as :func:`known_id` takes it.
+    """
+    known, module = known_id(name), name.rpartition(":")[0]
+    return f"{module}:{known}" if module else known
+
+
 def parse_tasks(text: str | None) -> list[str] | dict[str, float] | None:
     """What ``--tasks`` names, as ``VisHarness/Mixed-v0`` takes it.
 
@@ -116,6 +126,16 @@ def parse_tasks(text: str | None) -> list[str] | dict[str, float] | None:
         return {name.strip(): float(weight) for name, _, weight in parts}
     except ValueError:
         raise InvalidData(f"Expected --tasks NAME,NAME or NAME=WEIGHT,NAME=WEIGHT, but got {text!r}.") from None
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """Those options that somebody gave: what is None is left to the environment.
+
+    Example:
+        >>> given(dataset=None, difficulty=2)
+        {'difficulty': 2}
+    """
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def make_env(name: str, **keywords: Any) -> VisionToolEnv:

@@ -12,7 +12,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from visenv.cli.common import JSON, OWN, known_id, output, parse_tasks, print_json, progress_output
+from visenv.cli import options as option
+from visenv.cli.common import JSON, OWN, full_id, given, known_id, output, parse_tasks, print_json, progress_output
 from visenv.cli.runs import INTERRUPTED, free_folder
 from visenv.evaluation import EvalConfig
 from visenv.evaluation import compare as run_comparison
@@ -20,24 +21,20 @@ from visenv.evaluation import evaluate as run_evaluation
 from visenv.evaluation.comparison import COMPARISON
 from visenv.evaluation.following import Follower
 from visenv.evaluation.store import RUN
-from visenv.policies.chat import BASE_URL, CHAT, KEY_VARIABLE
+from visenv.policies.chat import BASE_URL, CHAT
 from visenv.report.evaluation import interval_text
 from visenv.training import TrainedPolicy
 
 
 def evaluate(
-    env_id: str = typer.Argument(..., metavar="ID", help="An environment, such as VisHarness/ReasonSeg-v0."),
+    env_id: option.EnvId,
     policy: str = typer.Option(
         "scripted",
         help=f"Who acts: see `visenv list`; the folder of a training run; or {CHAT}MODEL for a chat endpoint.",
     ),
-    dataset: str | None = typer.Option(
-        None, help=f"Where samples come from: a name, or name:path. {OWN}: scenes)", show_default=False
-    ),
+    dataset: option.DatasetName = None,
     split: str = typer.Option("val", help="train, val, test, or another that the data set has."),
-    experts: str | None = typer.Option(
-        None, help=f"Who answers the tools. {OWN}: classical; oracle with --policy oracle)", show_default=False
-    ),
+    experts: option.Experts = None,
     episodes: int | None = typer.Option(
         None, "--episodes", "-n", min=1, help="How many. (default: one of each sample of the split)", show_default=False
     ),
@@ -49,60 +46,49 @@ def evaluate(
         file_okay=False,
     ),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the evaluation that the folder holds."),
-    seed: int = typer.Option(0, min=0, help="Of the order of samples and of all choices."),
-    workers: int = typer.Option(1, min=1, help="Processes that play, one thread each."),
+    seed: option.Seed = 0,
+    workers: option.Workers = 1,
     concurrency: int | None = typer.Option(
         None,
         min=1,
         help="Episodes that each of them has under way. (default: 1, or --parallel with a chat endpoint)",
         show_default=False,
     ),
-    difficulty: int | None = typer.Option(None, help=f"0 to 3, of generated data. {OWN}: 1)", show_default=False),
-    tasks: str | None = typer.Option(
-        None, help="What Mixed-v0 mixes: reasonseg,refcount, or with weights reasonseg=3,refcount=1."
-    ),
-    max_turns: int | None = typer.Option(
-        None, min=1, help=f"Turns after which an episode ends. {OWN}: 10)", show_default=False
-    ),
-    token_budget: int | None = typer.Option(None, min=1, help="Visual tokens after which an episode ends."),
-    reward: str | None = typer.Option(
-        None, help=f"What an episode pays: a name, or name:argument=number. {OWN}: visharness)", show_default=False
-    ),
-    toolset: str | None = typer.Option(None, help=f"What the agent may call. {OWN}: visharness)", show_default=False),
-    memory: str | None = typer.Option(
-        None,
-        help=f"What stays in view: latest, last_k:K, token_budget:N or keep_all. {OWN}: latest)",
-        show_default=False,
-    ),
+    difficulty: option.Difficulty = None,
+    tasks: option.Tasks = None,
+    max_turns: option.MaxTurns = None,
+    token_budget: option.TokenBudget = None,
+    reward: option.RewardName = None,
+    toolset: option.Toolset = None,
+    memory: option.Memory = None,
     dialect: str | None = typer.Option(
         None, help=f"How text turns are written. {OWN}: qwen3_vl; openai with --tools native)", show_default=False
     ),
-    base_url: str = typer.Option(BASE_URL, help=f"Of a chat endpoint. Its key is read from ${KEY_VARIABLE} alone."),
+    base_url: option.BaseUrl = BASE_URL,
     tools: str = typer.Option("native", help="How a chat endpoint calls tools: native, or text in the dialect."),
-    parallel: int = typer.Option(8, min=1, help="Requests to a chat endpoint under way at once, in each process."),
-    max_tokens: int = typer.Option(2048, min=1, help="Of an answer of a chat endpoint."),
-    temperature: float = typer.Option(0.0, min=0.0, help="Of a chat endpoint."),
-    request_timeout: float = typer.Option(120.0, min=0.1, help="Seconds that one request to a chat endpoint may take."),
-    retries: int = typer.Option(6, min=0, help="How often a request to a chat endpoint that failed is sent again."),
+    parallel: option.Parallel = 8,
+    max_tokens: option.MaxTokens = 2048,
+    temperature: option.Temperature = 0.0,
+    request_timeout: option.RequestTimeout = 120.0,
+    retries: option.Retries = 6,
     json: bool = JSON,
 ) -> None:
     """Evaluate a policy by its benchmark's metrics, with intervals; a run that is killed goes on where it was."""
     name = known_id(env_id)
-    module = env_id.rpartition(":")[0] if ":" in env_id else ""
     chat = policy.startswith(CHAT)
-    env: dict[str, Any] = {
-        "dataset": dataset,
-        "split": split,
-        "experts": experts,
-        "difficulty": difficulty,
-        "tasks": parse_tasks(tasks),
-        "max_turns": max_turns,
-        "token_budget": token_budget,
-        "reward": reward,
-        "toolset": toolset,
-        "memory": memory,
-        "dialect": dialect,
-    }
+    env = given(
+        dataset=dataset,
+        split=split,
+        experts=experts,
+        difficulty=difficulty,
+        tasks=parse_tasks(tasks),
+        max_turns=max_turns,
+        token_budget=token_budget,
+        reward=reward,
+        toolset=toolset,
+        memory=memory,
+        dialect=dialect,
+    )
     options: dict[str, Any] = {
         "base_url": base_url,
         "tools": tools,
@@ -114,14 +100,7 @@ def evaluate(
     }
     if TrainedPolicy.is_one(policy):
         policy = str(Path(policy).resolve())  # Other processes may work in other folders.
-    config = EvalConfig(
-        f"{module}:{name}" if module else name,
-        policy,
-        episodes,
-        seed,
-        {option: value for option, value in env.items() if value is not None},
-        options if chat else {},
-    )
+    config = EvalConfig(full_id(env_id), policy, episodes, seed, env, options if chat else {})
     who = Path(policy).name if TrainedPolicy.is_one(policy) else policy
     folder = out or free_folder(Path("runs"), f"eval-{name.rpartition('/')[2]}-{dataset or 'scenes'}-{who}-{seed}", RUN)
     seats = concurrency or (parallel if chat else 1)
@@ -147,9 +126,7 @@ def evaluate(
 def compare(
     run_a: Path = typer.Argument(..., metavar="RUN_A", help="Folder of an evaluation."),
     run_b: Path = typer.Argument(..., metavar="RUN_B", help="Folder of another one."),
-    out: Path | None = typer.Option(
-        None, help="Folder to write. (default: a new one under runs/)", show_default=False, file_okay=False
-    ),
+    out: option.NewFolder = None,
     json: bool = JSON,
 ) -> None:
     """Put two evaluations side by side, sample by sample: differences with intervals, and what changed most."""

@@ -11,7 +11,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from visenv.cli.common import JSON, known_id, output, print_json, progress_bar
+from visenv.cli import options as option
+from visenv.cli.common import JSON, full_id, given, output, print_json, progress_bar
 from visenv.cli.runs import INTERRUPTED
 from visenv.errors import InvalidData
 from visenv.export import Filters, export_run
@@ -22,57 +23,29 @@ from visenv.export.writing import SHARD_ROWS
 LISTED = ("kept", "dropped", "dropped_turns")
 """What of a manifest is too long to be printed."""
 
-TO = typer.Option("sft", "--to", help=f"Which form: {', '.join(FORMS)}.")
-MIN_IOU_OPTION = typer.Option(MIN_IOU, "--min-iou", min=0, max=1, help="The least IoU of masks, or F1 of boxes.")
-MAX_COUNT_ERROR_OPTION = typer.Option(
-    MAX_COUNT_ERROR, "--max-count-error", min=0, help="The greatest relative error of a count."
-)
-ANSWERED = typer.Option(False, "--answered", help="Keep only episodes that end with an answer.")
-MIN_REWARD = typer.Option(
-    None, help="The least sum of rewards; what restores a picture is judged by it alone.", show_default=False
-)
-FAULTY = typer.Option(
-    "drop",
-    help="Turns that were errors: drop (later turns still see them), keep, or episode to drop whole episodes.",
-)
-PATCH_BUDGET = typer.Option(
-    None, min=1, help="Visual tokens that the pictures of a row may have. (default: no limit)", show_default=False
-)
-PER_SAMPLE = typer.Option(
-    None, min=1, help="Episodes of a sample that are kept, the best first. (default: all)", show_default=False
-)
-MIXED_ONLY = typer.Option(False, "--mixed-only", help="Leave out samples that every try, or no try, got right.")
-DIALECT = typer.Option(
-    None,
-    help="How turns are written. (default: as recorded; qwen3_vl of tool calls beside the text)",
-    show_default=False,
-)
-FILES = typer.Option(
-    None,
-    help="parquet, which holds its pictures, or jsonl, which names them. (default: the form's)",
-    show_default=False,
-)
-SHARD_ROWS_OPTION = typer.Option(SHARD_ROWS, "--shard-rows", min=1, help="Rows of a file.")
-
 
 def export(
     run: Path = typer.Argument(..., metavar="RUN", help="A folder that `visenv rollout`, `eval` or `synth` wrote."),
-    to: str = TO,
+    to: str = typer.Option("sft", "--to", help=f"Which form: {', '.join(FORMS)}."),
     out: Path | None = typer.Option(
         None, help="Folder to write. (default: RUN-FORM beside the run)", show_default=False, file_okay=False
     ),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the training set that the folder holds."),
-    min_iou: float = MIN_IOU_OPTION,
-    max_count_error: float = MAX_COUNT_ERROR_OPTION,
-    answered: bool = ANSWERED,
-    min_reward: float | None = MIN_REWARD,
-    faulty: str = FAULTY,
-    patch_budget: int | None = PATCH_BUDGET,
-    per_sample: int | None = PER_SAMPLE,
-    mixed_only: bool = MIXED_ONLY,
-    dialect: str | None = DIALECT,
-    files: str | None = FILES,
-    shard_rows: int = SHARD_ROWS_OPTION,
+    min_iou: option.MinIou = MIN_IOU,
+    max_count_error: option.MaxCountError = MAX_COUNT_ERROR,
+    answered: option.Answered = False,
+    min_reward: option.MinReward = None,
+    faulty: option.Faulty = "drop",
+    patch_budget: option.PatchBudget = None,
+    per_sample: option.PerSample = None,
+    mixed_only: option.MixedOnly = False,
+    dialect: str | None = typer.Option(
+        None,
+        help="How turns are written. (default: as recorded; qwen3_vl of tool calls beside the text)",
+        show_default=False,
+    ),
+    files: option.Files = None,
+    shard_rows: int = typer.Option(SHARD_ROWS, "--shard-rows", min=1, help="Rows of a file."),
     dataset: str | None = typer.Option(
         None, help="Where samples come from now. (default: as in the run)", show_default=False
     ),
@@ -91,8 +64,7 @@ def export(
     json: bool = JSON,
 ) -> None:
     """Make a training set of a run: what is good enough, turn by turn, with the very pictures that each turn saw."""
-    keywords = dict(map(_keyword, env))
-    keywords |= {name: value for name, value in {"dataset": dataset, "experts": experts}.items() if value is not None}
+    keywords = dict(map(_keyword, env)) | given(dataset=dataset, experts=experts)
     filters = Filters(min_iou, max_count_error, answered, min_reward, faulty, patch_budget, per_sample, mixed_only)
     folder = out or run.absolute().with_name(f"{run.absolute().name}-{to}")
     try:
@@ -103,7 +75,7 @@ def export(
                 to=to,
                 filters=filters,
                 dialect=dialect,
-                env_id=None if env_id is None else _full_id(env_id),
+                env_id=None if env_id is None else full_id(env_id),
                 env=keywords,
                 files=files,
                 shard_rows=shard_rows,
@@ -150,11 +122,6 @@ def print_set(manifest: dict[str, Any]) -> None:
         highlight=False,
     )
     console.print(f"Folder: {manifest['folder']}", soft_wrap=True, highlight=False, markup=False)
-
-
-def _full_id(env_id: str) -> str:
-    name, module = known_id(env_id), env_id.rpartition(":")[0]
-    return f"{module}:{name}" if module else name
 
 
 def _keyword(text: str) -> tuple[str, Any]:

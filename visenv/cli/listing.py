@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from visenv.builtin import ENVIRONMENTS
+from visenv.cli import options as option
 from visenv.cli.common import JSON, known_id, make_env, output, print_json
 from visenv.cli.docstrings import arguments, summary
 from visenv.env import VisionToolEnv
@@ -51,7 +52,7 @@ def list_everything(json: bool = JSON) -> None:
 
 
 def describe(
-    env_id: str = typer.Argument(..., metavar="ID", help="An environment, such as VisHarness/ReasonSeg-v0."),
+    env_id: option.EnvId,
     toolset: str | None = typer.Option(None, help="The tools to describe, if not the environment's own."),
     reward: str | None = typer.Option(None, help="The reward to describe, if not the environment's own."),
     action_mode: str = typer.Option("structured", help="structured, text or discrete."),

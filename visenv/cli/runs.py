@@ -14,7 +14,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from visenv.cli.common import JSON, OWN, known_id, make_env, output, parse_tasks, print_json, progress_bar
+from visenv.cli import options as option
+from visenv.cli.common import JSON, given, known_id, make_env, output, parse_tasks, print_json, progress_bar
 from visenv.errors import InvalidData
 from visenv.policies import Policy, make_policy
 from visenv.policies import rollout as run_policy
@@ -30,38 +31,22 @@ INTERRUPTED = 130
 
 
 def rollout(
-    env_id: str = typer.Argument(..., metavar="ID", help="An environment, such as VisHarness/ReasonSeg-v0."),
+    env_id: option.EnvId,
     policy: str = typer.Option("scripted", help="Who acts: see `visenv list`; or the folder of a training run."),
-    dataset: str | None = typer.Option(
-        None, help=f"Where samples come from: a name, or name:path. {OWN}: scenes)", show_default=False
-    ),
-    experts: str | None = typer.Option(
-        None, help=f"Who answers the tools. {OWN}: classical; oracle with --policy oracle)", show_default=False
-    ),
+    dataset: option.DatasetName = None,
+    experts: option.Experts = None,
     split: str = typer.Option("val", help="train, val or test."),
-    difficulty: int | None = typer.Option(None, help=f"0 to 3, of generated data. {OWN}: 1)", show_default=False),
-    tasks: str | None = typer.Option(
-        None, help="What Mixed-v0 mixes: reasonseg,refcount, or with weights reasonseg=3,refcount=1."
-    ),
+    difficulty: option.Difficulty = None,
+    tasks: option.Tasks = None,
     episodes: int = typer.Option(20, "--episodes", "-n", min=1, help="How many episodes."),
     seed: int = typer.Option(0, min=0, help="Of everything that is drawn; the same seed writes the same bytes."),
-    out: Path | None = typer.Option(
-        None, help="Folder to write. (default: a new one under runs/)", show_default=False, file_okay=False
-    ),
+    out: option.NewFolder = None,
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the run that the folder holds."),
-    max_turns: int | None = typer.Option(
-        None, min=1, help=f"Turns after which an episode ends. {OWN}: 10)", show_default=False
-    ),
-    token_budget: int | None = typer.Option(None, min=1, help="Visual tokens after which an episode ends."),
-    reward: str | None = typer.Option(
-        None, help=f"What an episode pays: a name, or name:argument=number. {OWN}: visharness)", show_default=False
-    ),
-    toolset: str | None = typer.Option(None, help=f"What the agent may call. {OWN}: visharness)", show_default=False),
-    memory: str | None = typer.Option(
-        None,
-        help=f"What stays in view: latest, last_k:K, token_budget:N or keep_all. {OWN}: latest)",
-        show_default=False,
-    ),
+    max_turns: option.MaxTurns = None,
+    token_budget: option.TokenBudget = None,
+    reward: option.RewardName = None,
+    toolset: option.Toolset = None,
+    memory: option.Memory = None,
     action_mode: str | None = typer.Option(
         None,
         help="structured, text or discrete. (default: structured; discrete with a trained policy)",
@@ -83,20 +68,19 @@ def rollout(
     name = known_id(env_id)
     trained = TrainedPolicy.is_one(policy)
     who = _policy(policy)
-    settings: dict[str, Any] = {
-        "dataset": dataset,
-        "split": split,
-        "difficulty": difficulty,
-        "tasks": parse_tasks(tasks),
-        "experts": experts or ("oracle" if policy == "oracle" else None),
-        "max_turns": max_turns,
-        "token_budget": token_budget,
-        "reward": reward,
-        "toolset": toolset,
-        "memory": memory,
-        "action_mode": action_mode or ("discrete" if trained else "structured"),
-    }
-    settings = {option: value for option, value in settings.items() if value is not None}
+    settings = given(
+        dataset=dataset,
+        split=split,
+        difficulty=difficulty,
+        tasks=parse_tasks(tasks),
+        experts=experts or ("oracle" if policy == "oracle" else None),
+        max_turns=max_turns,
+        token_budget=token_budget,
+        reward=reward,
+        toolset=toolset,
+        memory=memory,
+        action_mode=action_mode or ("discrete" if trained else "structured"),
+    )
     env = make_env(name, **settings, obs="features")
     made = partial(_made, env_id, {**settings, "obs": "features"}, policy)
     settings = {"dataset": env.dataset.name, **settings}

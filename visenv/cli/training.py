@@ -11,7 +11,8 @@ from rich.markup import escape
 from rich.progress import TaskID
 from rich.table import Table
 
-from visenv.cli.common import JSON, OWN, known_id, make_env, output, parse_tasks, print_json, progress_bar
+from visenv.cli import options as option
+from visenv.cli.common import JSON, OWN, given, known_id, make_env, output, parse_tasks, print_json, progress_bar
 from visenv.cli.runs import INTERRUPTED, free_folder
 from visenv.errors import InvalidData, MissingDependency
 
@@ -25,7 +26,7 @@ _SETTINGS = f"A hyperparameter: {', '.join(HYPERPARAMETERS)}."
 
 
 def train(
-    env_id: str = typer.Argument(..., metavar="ID", help="An environment, such as VisHarness/ReasonSeg-v0."),
+    env_id: option.EnvId,
     algo: str = typer.Option("ppo", help="ppo, or maskable_ppo, which is told which actions make sense."),
     steps: int = typer.Option(49_152, min=1, help="Steps to train for, of all environments together."),
     out: Path | None = typer.Option(
@@ -43,29 +44,17 @@ def train(
         None, min=1, help="Episodes of the evaluation. (default: 500, or steps/32 if that is less)", show_default=False
     ),
     n_envs: int = typer.Option(16, "--n-envs", min=1, help="Environments side by side."),
-    dataset: str | None = typer.Option(
-        None, help=f"Where samples come from: a name, or name:path. {OWN}: scenes)", show_default=False
-    ),
-    difficulty: int | None = typer.Option(None, help=f"0 to 3, of generated data. {OWN}: 1)", show_default=False),
-    tasks: str | None = typer.Option(
-        None, help="What Mixed-v0 mixes: reasonseg,refcount, or with weights reasonseg=3,refcount=1."
-    ),
+    dataset: option.DatasetName = None,
+    difficulty: option.Difficulty = None,
+    tasks: option.Tasks = None,
     experts: str | None = typer.Option(None, help=f"Who answers the tools. {OWN}: classical)", show_default=False),
     workers: int = typer.Option(2, min=0, help="Processes that run the experts; 0 for none of their own."),
-    reward: str | None = typer.Option(
-        None, help=f"What an episode pays: a name, or name:argument=number. {OWN}: visharness)", show_default=False
-    ),
+    reward: option.RewardName = None,
     step_cost: float = typer.Option(0.0, min=0.0, help="What a turn costs, with the reward visharness."),
-    max_turns: int | None = typer.Option(
-        None, min=1, help=f"Turns after which an episode ends. {OWN}: 10)", show_default=False
-    ),
-    token_budget: int | None = typer.Option(None, min=1, help="Visual tokens after which an episode ends."),
-    memory: str | None = typer.Option(
-        None,
-        help=f"What stays in view: latest, last_k:K, token_budget:N or keep_all. {OWN}: latest)",
-        show_default=False,
-    ),
-    toolset: str | None = typer.Option(None, help=f"What the agent may call. {OWN}: visharness)", show_default=False),
+    max_turns: option.MaxTurns = None,
+    token_budget: option.TokenBudget = None,
+    memory: option.Memory = None,
+    toolset: option.Toolset = None,
     settings: list[str] = typer.Option([], "--set", metavar="NAME=NUMBER", help=_SETTINGS),
     json: bool = JSON,
 ) -> None:
@@ -75,19 +64,18 @@ def train(
         if reward not in (None, "visharness"):
             raise InvalidData(f"Expected --step-cost with --reward visharness, but got --reward {reward}.")
         reward = f"visharness:step_cost={step_cost:g}"
-    given: dict[str, Any] = {
-        "dataset": dataset,
-        "difficulty": difficulty,
-        "tasks": parse_tasks(tasks),
-        "experts": experts,
-        "reward": reward,
-        "max_turns": max_turns,
-        "token_budget": token_budget,
-        "memory": memory,
-        "toolset": toolset,
-        "expert_workers": workers,
-    }
-    env = {option: value for option, value in given.items() if value is not None}
+    env = given(
+        dataset=dataset,
+        difficulty=difficulty,
+        tasks=parse_tasks(tasks),
+        experts=experts,
+        reward=reward,
+        max_turns=max_turns,
+        token_budget=token_budget,
+        memory=memory,
+        toolset=toolset,
+        expert_workers=workers,
+    )
     make_env(name, **{**env, "expert_workers": 0}, action_mode="discrete", obs="features").close()
     config = TrainConfig(
         name,
