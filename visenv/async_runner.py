@@ -7,9 +7,9 @@ import contextlib
 import copy
 import inspect
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, islice, repeat
 from types import TracebackType
 from typing import Any, Protocol, TypeAlias
@@ -71,6 +71,8 @@ class EpisodeResult:
     """As a line of ``trajectories.jsonl``, with what stands in ``failure``."""
     failure: str | None = None
     """Why the policy brought it to no end (it raised, or took too long); None where it did."""
+    usage: Mapping[str, int] = field(default_factory=dict)
+    """What the policy says that it has used, such as requests and tokens; empty of one that has no ``usage``."""
     episode: Episode | None = None
     """The episode itself with all of its pictures, if the runner was told to keep it."""
 
@@ -307,6 +309,7 @@ class AsyncEpisodeRunner:
             metrics=metrics,
             trajectory=record,
             failure=failure,
+            usage=dict(getattr(policy, "usage", {})),
             episode=episode if self.keep_episodes else None,
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Generator
 from contextlib import closing
 from functools import partial
@@ -10,16 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import typer
 from rich.markup import escape
 from rich.table import Table
 
 from visenv.cli import options as option
-from visenv.cli.common import JSON, given, known_id, make_env, output, parse_tasks, print_json, progress_bar
+from visenv.cli.common import JSON, OWN, given, known_id, make_env, output, parse_tasks, print_json, progress_bar
 from visenv.errors import InvalidData
 from visenv.policies import Policy, make_policy
 from visenv.policies import rollout as run_policy
-from visenv.policies.distributed import Make, rollout_on_ray
+from visenv.policies.chat import BASE_URL, CHAT, ChatPolicy
+from visenv.policies.concurrent import rollout_awaiting
+from visenv.policies.distributed import rollout_on_ray
 from visenv.policies.playing import Finished
 from visenv.report import write_page
 from visenv.report.evaluation import REPORT, write_evaluation_page
@@ -32,7 +36,10 @@ INTERRUPTED = 130
 
 def rollout(
     env_id: option.EnvId,
-    policy: str = typer.Option("scripted", help="Who acts: see `visenv list`; or the folder of a training run."),
+    policy: str = typer.Option(
+        "scripted",
+        help=f"Who acts: see `visenv list`; the folder of a training run; or {CHAT}MODEL for a chat endpoint.",
+    ),
     dataset: option.DatasetName = None,
     experts: option.Experts = None,
     split: str = typer.Option("val", help="train, val or test."),
@@ -49,9 +56,22 @@ def rollout(
     memory: option.Memory = None,
     action_mode: str | None = typer.Option(
         None,
-        help="structured, text or discrete. (default: structured; discrete with a trained policy)",
+        help="structured, text or discrete. "
+        "(default: structured; discrete with a trained policy; text with a chat endpoint and --tools text)",
         show_default=False,
     ),
+    dialect: str | None = typer.Option(
+        None,
+        help=f"How text turns are written. {OWN}: qwen3_vl; openai with a chat endpoint and --tools native)",
+        show_default=False,
+    ),
+    base_url: option.BaseUrl = BASE_URL,
+    tools: str = typer.Option("native", help="How a chat endpoint calls tools: native, or text in the dialect."),
+    parallel: int = typer.Option(8, min=1, help="Requests to a chat endpoint under way at once, and episodes."),
+    max_tokens: option.MaxTokens = 2048,
+    temperature: option.Temperature = 0.0,
+    request_timeout: option.RequestTimeout = 120.0,
+    retries: option.Retries = 6,
     pictures: bool = typer.Option(True, "--pictures/--no-pictures", help="Whether the page shows pictures."),
     ray: str | None = typer.Option(
         None,
@@ -65,9 +85,23 @@ def rollout(
     """Run a policy, write every episode down, and make a page that shows them turn by turn."""
     if workers is not None and ray is None:
         raise InvalidData("Expected --ray with --workers: --ray local starts a Ray on this machine.")
+    chat = policy.startswith(CHAT)
+    if chat and ray is not None:
+        raise InvalidData("Expected no --ray with a chat endpoint: this process keeps --parallel episodes under way.")
     name = known_id(env_id)
-    trained = TrainedPolicy.is_one(policy)
-    who = _policy(policy)
+    options: dict[str, Any] = {
+        "base_url": base_url,
+        "tools": tools,
+        "parallel": parallel,
+        "max_tokens": max_tokens,
+        "temperature": temperature,
+        "timeout": request_timeout,
+        "retries": retries,
+    }
+    who = ChatPolicy(policy.removeprefix(CHAT), **options) if chat else _policy(policy)
+    wanted = ChatPolicy.env_keywords(options) if chat else {}
+    if TrainedPolicy.is_one(policy):
+        wanted = {"action_mode": "discrete"}
     settings = given(
         dataset=dataset,
         split=split,
@@ -79,39 +113,42 @@ def rollout(
         reward=reward,
         toolset=toolset,
         memory=memory,
-        action_mode=action_mode or ("discrete" if trained else "structured"),
+        action_mode=action_mode or wanted.get("action_mode", "structured"),
+        dialect=dialect or wanted.get("dialect"),
     )
     env = make_env(name, **settings, obs="features")
     made = partial(_made, env_id, {**settings, "obs": "features"}, policy)
+    if isinstance(who, ChatPolicy):
+        who.reset(env, np.random.SeedSequence(seed))  # What it refuses is said before there is a folder.
     settings = {"dataset": env.dataset.name, **settings}
     run = {"env_id": name, "policy": policy, **settings, "seed": seed, "episodes": episodes}
-    stem = f"{name.rpartition('/')[2]}-{settings['dataset']}-{who.name}-{seed}"
+    if chat:
+        run["options"] = options
+    usage: Counter[str] = Counter()
+    stem = f"{name.rpartition('/')[2]}-{settings['dataset']}-{policy if chat else who.name}-{seed}"
     folder = out or free_folder(Path("runs"), stem, TRAJECTORIES)
     recorder = RecordTrajectories(env, folder, run, pictures=pictures, page=None, overwrite=overwrite)
     interrupted = False
     with closing(recorder), progress_bar() as progress:
         task = progress.add_task(escape(f"{name} · {policy}"), total=episodes, score="")
-        ends: Generator[Finished, None, None] | Generator[EpisodeParcel, None, None] = (
-            run_policy(recorder, who, episodes=episodes, seed=seed)
-            if ray is None
-            else _on_ray(
-                recorder.recorder,
-                made,
-                episodes=episodes,
-                seed=seed,
-                size=env.dataset.size,
-                workers=workers or 2,
-                address=ray,
-                pictures=pictures,
-            )
-        )
+        ends: Generator[Finished, None, None] | Generator[EpisodeParcel, None, None]
+        counts: dict[str, Any] = {"episodes": episodes, "seed": seed}
+        if isinstance(who, ChatPolicy):
+            parcels = rollout_awaiting(env, who, **counts, concurrency=parallel, pictures=pictures, usage=usage)
+            ends = _written(recorder.recorder, parcels)
+        elif ray is not None:
+            spread: dict[str, Any] = {"size": env.dataset.size, "workers": workers or 2, "address": ray}
+            ends = _written(recorder.recorder, rollout_on_ray(made, **counts, **spread, pictures=pictures))
+        else:
+            ends = run_policy(recorder, who, **counts)
         try:
             with closing(ends):
                 for end in ends:
                     progress.update(task, completed=end.index + 1, score=f"reward {end.reward:+.2f}")
         except KeyboardInterrupt:
             interrupted = True
-        summary = recorder.recorder.close(**({"interrupted": True} if interrupted else {}))
+        facts: dict[str, Any] = {"interrupted": True} if interrupted else {}
+        summary = recorder.recorder.close(**facts, **({"usage": dict(usage)} if chat else {}))
     page = write_page(folder)
     if json:
         print_json({**summary, "trajectories": str(folder / TRAJECTORIES), "page": str(page)})
@@ -130,9 +167,11 @@ def _made(env_id: str, settings: dict[str, Any], policy: str) -> tuple[gym.Env[A
     return make_env(known_id(env_id), **settings), _policy(policy)
 
 
-def _on_ray(recorder: RunRecorder, make: Make, **keywords: Any) -> Generator[EpisodeParcel, None, None]:
+def _written(
+    recorder: RunRecorder, parcels: Generator[EpisodeParcel, None, None]
+) -> Generator[EpisodeParcel, None, None]:
     """Write episodes down as they come, in their order."""
-    with closing(rollout_on_ray(make, **keywords)) as parcels:
+    with closing(parcels):
         for parcel in parcels:
             recorder.add(parcel)
             yield parcel
@@ -196,6 +235,8 @@ def _print_summary(summary: dict[str, Any], page: Path) -> None:
     if "tasks" in summary:
         console.print(_tasks_table(summary["tasks"]))
     ended = ", ".join(f"{count} {why}" for why, count in summary["terminations"].items())
+    for why, count in summary.get("problems", {}).items():
+        console.print(f"{count} invalid: {why}", style="red", highlight=False, markup=False)
     totals = summary["totals"]
     read, saved = totals["visual_tokens_read"], totals["visual_tokens_saved"]
     console.print(f"{summary['episodes']} episodes ended: {ended or 'none'}.", highlight=False)
@@ -204,6 +245,9 @@ def _print_summary(summary: dict[str, Any], page: Path) -> None:
         f"{read} visual tokens read; archiving saved {saved} more ({saved / max(1, read + saved):.0%}).",
         highlight=False,
     )
+    if summary.get("usage"):
+        used = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in summary["usage"].items())
+        console.print(f"The endpoint: {used}.", highlight=False)
     if summary.get("interrupted"):
         console.print("[yellow]Interrupted: what had ended by then is kept.[/]")
     console.print(f"Page: {page}", soft_wrap=True, highlight=False, markup=False)

@@ -59,8 +59,9 @@ class RecordedRun:
         self.keywords: dict[str, Any] = recorded | self._given
         self.recorded_dialect = str(facts["keywords"].get("dialect", "qwen3_vl"))
         """How the turns of the run were written."""
-        options = facts.get("options", {})
-        self.native = self.policy.startswith(CHAT) and options.get("tools", "native") == "native"
+        options = facts["options"]
+        in_text = isinstance(options, Mapping) and options.get("tools") == "text"
+        self.native = self.policy.startswith(CHAT) and not in_text
         """Whether turns came as messages with tool calls beside the text."""
         self.cut_off = 0
         """Lines that could not be read, since the run was stopped while it wrote them."""
@@ -131,8 +132,8 @@ class RecordedRun:
         if self._evaluation is not None:
             config = EvalConfig.from_settings(self._evaluation.settings)
             keywords = {name: value for name, value in config.keywords.items() if name not in ("obs", "action_mode")}
-            facts = {"env_id": config.env_id, "policy": config.policy, "options": dict(config.options)}
-            return {**facts, "keywords": keywords}
+            who = {"policy": config.policy, "options": dict(config.options)}
+            return {"env_id": config.env_id, **who, "keywords": keywords}
         if not (self.folder / TRAJECTORIES).is_file():
             raise InvalidData(
                 f"Expected a folder that visenv rollout, eval or synth wrote, but {str(self.folder)!r} holds no run."
@@ -145,7 +146,8 @@ class RecordedRun:
             settings = {}
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise InvalidData(f"Expected the settings of a run in {str(path)!r}, but they cannot be read.") from error
-        return {"env_id": settings.get("env_id"), "policy": settings.get("policy", ""), "keywords": settings}
+        facts = {name: settings.get(name) for name in ("env_id", "options")}
+        return {**facts, "policy": settings.get("policy", ""), "keywords": settings}
 
 
 def _keywords_of(env_id: str) -> set[str]:

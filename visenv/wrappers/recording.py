@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -135,6 +135,29 @@ class RunRecorder:
             files = self._write(f"{turn.index:02d}", turn_snapshots(shown))
         self._turns.append(turn_record(turn, reward_terms) | {"pictures": files})
         self._reward += reward
+
+    def add_played(self, env: VisionToolEnv, terms: Sequence[Mapping[str, float]], reward: float) -> dict[str, Any]:
+        """Write an episode that has ended already, as if each of its turns had been recorded when it was taken.
+
+        Args:
+            env: the environment in which it ended.
+            terms: what each of its turns paid, by term.
+            reward: what they paid in all.
+
+        Returns:
+            What was written.
+        """
+        episode = env.episode
+        pictures: list[Picture] = [shown.picture for shown in episode.pictures()]
+        place = len(pictures) - sum(len(turn.shown) for turn in episode.transcript)
+        self._turns, self._reward = [], reward
+        self._inputs = self._write("00", turn_snapshots(pictures[:place])) if self._pictures else []
+        for turn, paid in zip(episode.transcript, terms, strict=True):
+            shown = pictures[place : place + len(turn.shown)]
+            place += len(turn.shown)
+            files = self._write(f"{turn.index:02d}", turn_snapshots(shown)) if self._pictures and shown else []
+            self._turns.append(turn_record(turn, paid) | {"pictures": files})
+        return self.finish(env)
 
     def finish(self, env: VisionToolEnv) -> dict[str, Any]:
         """Write the line of an episode that has ended.

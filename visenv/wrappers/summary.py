@@ -37,6 +37,7 @@ class RunSummary:
         self._terminations: Counter[str] = Counter()
         self._tools: Counter[str] = Counter()
         self._faults: Counter[str] = Counter()
+        self._problems: Counter[str] = Counter()
 
     def add(self, env: VisionToolEnv, reward: float) -> None:
         """Add the episode that has ended in an environment.
@@ -54,6 +55,8 @@ class RunSummary:
                 scores.metrics[name] = Entry(name, name).load()()
         update_all([scores.metrics[name] for name in env.episode_metrics], episode.outcome, episode.truth)
         self._terminations[str(episode.outcome.termination)] += 1
+        if episode.problem is not None:
+            self._problems[episode.problem] += 1
         for key, value in costs(episode).items():
             self._totals[key] += value
         for turn in episode.transcript:
@@ -76,6 +79,7 @@ class RunSummary:
         self._terminations += other._terminations
         self._tools += other._tools
         self._faults += other._faults
+        self._problems += other._problems
 
     def figures(self) -> dict[str, Any]:
         """The figures so far, as JSON values.
@@ -94,6 +98,7 @@ class RunSummary:
             "terminations": dict(sorted(self._terminations.items())),
             "tools": dict(sorted(self._tools.items())),
             "faults": dict(sorted(self._faults.items())),
+            **({"problems": dict(sorted(self._problems.items()))} if self._problems else {}),
             "totals": {key: int(value) for key, value in self._totals.items()},
         }
 
