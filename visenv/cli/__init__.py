@@ -9,6 +9,7 @@ from __future__ import annotations
 import typer
 
 from visenv import __version__
+from visenv.cli.checkpoints import score
 from visenv.cli.common import Commands
 from visenv.cli.data import data
 from visenv.cli.evaluation import compare, evaluate
@@ -49,6 +50,7 @@ app.command()(describe)
 app.command()(rollout)
 app.command()(train)
 app.command("eval")(evaluate)
+app.command()(score)
 app.command()(compare)
 app.command()(view)
 app.command()(synth)

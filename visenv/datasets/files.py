@@ -10,7 +10,9 @@ import json
 import logging
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, NoReturn
 
@@ -176,6 +178,19 @@ def _short(value: object) -> str:
     return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
 
 
+_FULL_SIZE: ContextVar[bool] = ContextVar("full_size", default=False)
+
+
+@contextmanager
+def full_size() -> Iterator[None]:
+    """Samples that this thread loads meanwhile keep the size of their files, at which published evaluators measure."""
+    token = _FULL_SIZE.set(True)
+    try:
+        yield
+    finally:
+        _FULL_SIZE.reset(token)
+
+
 class Picture:
     """A picture as a sample shows it, and how it got there from the file."""
 
@@ -192,8 +207,10 @@ class Picture:
         self.original_size = (original.shape[1], original.shape[0])
         """(width, height) of the file, upright, in pixels: the frame of its annotation."""
         limits = (MAX_LONG_SIDE, MAX_SHORT_SIDE)
-        self.pixels: Pixels = fit_within(
-            original, *(limits if original.shape[1] >= original.shape[0] else limits[::-1])
+        self.pixels: Pixels = (
+            original
+            if _FULL_SIZE.get()
+            else fit_within(original, *(limits if original.shape[1] >= original.shape[0] else limits[::-1]))
         )
         """(H, W, 3) uint8 RGB."""
 

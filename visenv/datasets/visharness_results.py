@@ -5,8 +5,8 @@ Source: VisHarness (arXiv 2605.29894), its trajectory runner and evaluators.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -30,23 +30,40 @@ class Result:
     """As ``ReasonSeg-NAME``, ``GRES-12``, ``REC8K-IMAGE-PHRASE``."""
     outcome: Outcome
     """Its masks and boxes are over the picture that the run saw, no larger than 1920x1080."""
+    place: str = ""
+    """Where it stands, for messages: the file and the line."""
+    truth: Any = None
+    """What is right, as a run on the release's Parquet carries it along in ``meta_data``: JSON text or a dict with
+    ``type`` and ``data``; None in other runs."""
+    truth_size: tuple[int, int] | None = None
+    """(width, height) in pixels of the picture that ``truth`` is over; None where the file does not say it."""
+    cost: Mapping[str, float] = field(default_factory=dict)
+    """What the runner measured of the trajectory, such as ``cumulative_visual_tokens``."""
 
 
-def read_results(files: str | Path | Iterable[str | Path]) -> dict[str, Result]:
+def read_results(
+    files: str | Path | Iterable[str | Path], progress: Callable[[int, int], None] = lambda done, size: None
+) -> dict[str, Result]:
     """The results of one or several checkpoints, by item; a later line replaces an earlier one of the same item.
 
     Args:
         files: JSONL files, in the order in which they were written.
+        progress: called after each line with the bytes that have been read, and how many there are.
 
     Raises:
         DatasetError: if a file is missing, or a line is broken or names no item.
     """
-    paths = [files] if isinstance(files, (str, Path)) else list(files)
+    paths = [Path(files)] if isinstance(files, (str, Path)) else [Path(file) for file in files]
+    size, before = sum(path.stat().st_size for path in paths if path.is_file()), 0
     results: dict[str, Result] = {}
     for path in paths:
-        for line in json_lines(Path(path), _LARGEST_LINE):
+        end = before
+        for line in json_lines(path, _LARGEST_LINE):
             result = _result(line.value, f"{str(path)!r}, line {line.key}")
             results[result.item_id] = result
+            end = before + line.start + line.length
+            progress(end, size)
+        before = end
     return results
 
 
@@ -62,8 +79,21 @@ def item_id(sample: Sample) -> str | None:
         >>> item_id(sample)
         'ReasonSeg-a_1'
     """
-    key = sample.sample_id.partition("/")[2]
-    name = sample.metadata.get("dataset")
+    return item_name(str(sample.metadata.get("dataset")), sample.sample_id)
+
+
+def item_name(dataset: str, sample_id: str) -> str | None:
+    """As ``item_id``, of a sample that was not loaded.
+
+    Args:
+        dataset: its name.
+        sample_id: of the sample.
+
+    Example:
+        >>> item_name("rec8k", "test/photos/a.jpg|red cups"), item_name("refcoco", "val/7-0")
+        ('REC8K-a-red_cups', None)
+    """
+    name, key = dataset, sample_id.partition("/")[2]
     if name == "reasonseg":
         stem, mark, number = key.rpartition("#")
         return f"ReasonSeg-{stem if mark and number.isdecimal() else key}"
@@ -71,7 +101,7 @@ def item_id(sample: Sample) -> str | None:
         return f"GRES-{key.rpartition('-')[0]}"
     if name == "rec8k":
         image, _, phrase = key.partition("|")
-        return f"REC8K-{PurePosixPath(image).stem}-{phrase.replace(' ', '_')}"
+        return f"REC8K-{PurePosixPath(image).stem}-{'_'.join(phrase.split())}"
     if name in ("visdrone", "dense200"):
         return f"{'VisDrone' if name == 'visdrone' else 'Dense200'}-{key}"
     return key if name == "visharness" else None
@@ -81,6 +111,8 @@ def _result(value: Any, where: str) -> Result:
     record = expect(value, dict, where)
     meta = record.get("meta_data")
     name = record.get("id", meta.get("id") if isinstance(meta, dict) else None)
+    # Of the release's Parquet, the runner takes the number of the row for the name.
+    name = _extra(meta).get("item_id", name)
     if isinstance(name, bool) or not isinstance(name, (str, int)):
         raise DatasetError(f"Expected 'id', or 'id' in 'meta_data', in {where}, but got {name!r:.60}.")
     answer = record.get("answer")
@@ -92,7 +124,42 @@ def _result(value: Any, where: str) -> Result:
         termination=termination,
         turns=turns if isinstance(turns, int) and not isinstance(turns, bool) else 0,
     )
-    return Result(str(name), outcome)
+    costs = record.get("efficiency_metrics")
+    return Result(
+        str(name),
+        outcome,
+        where,
+        *_truth(meta if isinstance(meta, Mapping) else {}),
+        cost={str(key): float(value) for key, value in costs.items() if _is_number(value)}
+        if isinstance(costs, Mapping)
+        else {},
+    )
+
+
+def _truth(meta: Mapping[str, Any]) -> tuple[Any, tuple[int, int] | None]:
+    """The truth that a line brings along, that for evaluating before that for training, and its picture's size."""
+    info, model = _extra(meta), meta.get("reward_model")
+    for truth, sides in (
+        (info.get("evaluation_ground_truth"), ("evaluation_original_width", "evaluation_original_height")),
+        (meta.get("ground_truth"), ("image_width", "image_height")),
+        (model.get("ground_truth") if isinstance(model, Mapping) else None, ("image_width", "image_height")),
+    ):
+        if truth is not None:
+            width, height = (info.get(side) for side in sides)
+            if isinstance(width, int) and isinstance(height, int) and min(width, height) > 0:
+                return truth, (width, height)
+            return truth, None
+    return None, None
+
+
+def _extra(meta: Any) -> Mapping[str, Any]:
+    """``extra_info`` of a row of the release's Parquet; empty where there is none."""
+    info = meta.get("extra_info") if isinstance(meta, Mapping) else None
+    return info if isinstance(info, Mapping) else {}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < float("inf")
 
 
 def _detections(results: Any, where: str) -> Detections | None:
@@ -108,6 +175,9 @@ def _detections(results: Any, where: str) -> Detections | None:
         found = np.asarray(boxes, np.float64).reshape(-1, 4) if boxes else np.zeros((0, 4))
         if not np.isfinite(found).all():
             raise InvalidData("a box is not finite")
+        count = results.get("count")
+        if isinstance(count, int) and count != len(found if boxes else rles):
+            raise InvalidData(f"Expected as many results as 'count' says, {count}, but got {len(boxes or rles)}.")
         return Detections(found if boxes or masks is None else masks.boxes, masks)
     except (InvalidData, TypeError, ValueError, OverflowError) as error:
         raise DatasetError(f"The final results of {where} are broken: {error}") from error
