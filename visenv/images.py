@@ -47,6 +47,8 @@ MAX_PIXELS = 80_000_000
 
 # Formats whose decoders stay inside the process: no PostScript interpreter, no WMF renderer.
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "TGA")
+_SLOW_BYTES, _SLOW_PIXELS = 1 << 18, 1_000_000
+"""Of a picture that Pillow decodes in Python: a few MiB of PPM as text take it minutes."""
 _EXIF_ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -161,7 +163,22 @@ def _open(file: Any, head: bytes, what: str, max_pixels: int) -> Pixels:
     except Exception as error:
         raise InvalidImage(f"Cannot read the header of {what}: {type(error).__name__}: {error}") from error
     with image:
+        _check_slow(image, file, what)
         return _decode(image, what, max_pixels)
+
+
+def _check_slow(image: Image.Image, file: Any, what: str) -> None:
+    """Refuse what takes a decoder in Python too long, such as PPM as text and compressed BMP."""
+    # Pillow's registry holds the decoders that are written in Python.
+    if not any(part[0] in Image.DECODERS for part in getattr(image, "tile", ())):
+        return
+    place = file.tell()
+    size = file.seek(0, os.SEEK_END)
+    file.seek(place)
+    if size > _SLOW_BYTES or image.width * image.height > _SLOW_PIXELS:
+        raise InvalidImage(
+            f"Expected another kind of {image.format}, since this one is slow to decode, in {what}: save it as PNG."
+        )
 
 
 def _decode(image: Image.Image, what: str, max_pixels: int) -> Pixels:

@@ -33,6 +33,8 @@ ENVIRONMENT = {
     "MALLOC_ARENA_MAX": "1",
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
+    # Its warnings tell how long the process has run.
+    "OPENCV_LOG_TIMESTAMP": "0",
     "PYTHONDONTWRITEBYTECODE": "1",
     "PYTHONHASHSEED": "0",
 }
@@ -128,7 +130,7 @@ class Bubblewrap:
         python, binds = _interpreter()
         for source, place in (*binds, *_packages(self.modules), (str(INSIDE), f"{_RUNNER}/inside")):
             mounts += ["--ro-bind", source, place]
-        for device in ("/dev/null", "/dev/zero", "/dev/urandom"):
+        for device in ("/dev/null", "/dev/urandom"):
             mounts += ["--dev-bind", device, device]
         set_up = [
             *("--proc", "/proc", "--perms", "0755", "--dir", "/folder", "--remount-ro", "/", "--chdir", "/"),
@@ -265,7 +267,7 @@ def _interpreter() -> tuple[str, list[tuple[str, str]]]:
     place = "/usr" if prefix == "/usr" else _PYTHON
     python = f"{place}/bin/{version}"
     if prefix == "/usr":
-        return python, [(program, python)]
+        return python, [(program, python), (standard, standard)]
     binds = [(program, python), (standard, f"{place}/lib/{version}")]
     libraries = sorted(Path(prefix, "lib").glob("lib*.so*"))
     return python, binds + [(str(file.resolve()), f"{place}/lib/{file.name}") for file in libraries]
@@ -291,9 +293,15 @@ def _packages(modules: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _system_folder(folder: str) -> list[str]:
-    """A folder of shared libraries, as a link where it is one (``/lib`` to ``usr/lib``)."""
+    """A folder of shared libraries, as a link where it is one (``/lib`` to ``usr/lib``).
+
+    Debian and its like keep those of a machine's kind in a folder of their own, and all sorts of things beside it.
+    """
     if os.path.islink(folder):
         return ["--symlink", os.readlink(folder), folder]
+    libraries = f"{folder}/{platform.machine()}-linux-gnu"
+    if os.path.isdir(libraries):
+        return ["--perms", "0755", "--dir", folder, "--ro-bind", libraries, libraries]
     return ["--ro-bind", folder, folder] if os.path.isdir(folder) else []
 
 

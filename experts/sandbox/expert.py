@@ -19,12 +19,13 @@ from visenv.errors import ExpertError, InvalidData, InvalidImage, MissingDepende
 from visenv.experts.sandbox.backends import MODULES, Backend, Bubblewrap, Docker, Subprocess
 from visenv.experts.sandbox.inside.server import CODE_BYTES
 from visenv.experts.sandbox.limits import Limits
+from visenv.experts.sandbox.pictures import read_picture
 from visenv.experts.sandbox.pool import SandboxPool
 from visenv.experts.sandbox.worker import Answer, SandboxLost
-from visenv.images import load_image
 
 BACKENDS = ("auto", "bubblewrap", "docker", "subprocess")
 _ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]+")
+_SINCE_START = re.compile(r"(?<=\[ WARN:|\[ERROR:|\[ INFO:)(\d+)@\d+\.\d+(?=\])")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -89,7 +90,7 @@ class Sandbox:
         known = [self.backend.name, self.limits.key, *(f"{name}={value}" for name, value in sorted(versions.items()))]
         self.versions = versions
         """Of Python and of the packages, in the sandbox."""
-        self.fingerprint = f"sandbox-1-{hashlib.blake2b(repr(known).encode(), digest_size=8).hexdigest()}"
+        self.fingerprint = f"sandbox-2-{hashlib.blake2b(repr(known).encode(), digest_size=8).hexdigest()}"
 
     def run(self, requests: Sequence[Request]) -> list[Ran | ExpertError]:
         """Answer a batch, several programs side by side; result ``i`` belongs to request ``i``.
@@ -134,7 +135,7 @@ class Sandbox:
         pixels = None
         if answer.image:
             try:
-                pixels = load_image(answer.image, max_pixels=self.limits.image_pixels)
+                pixels = read_picture(answer.image, self.limits.image_pixels)
             except InvalidImage as error:
                 problems.append(f"{target} cannot be read: {error}")
         elif answer.image_problem != "missing":
@@ -230,6 +231,7 @@ def _limits(value: Limits | Mapping[str, Any] | None) -> Limits:
 def _clean(data: bytes, chars: int) -> str:
     """What a program says, as text that can stand anywhere, the same each time where the program is."""
     text = data.decode("utf-8", "replace").replace("\r\n", "\n")
+    text = _SINCE_START.sub(r"\1", text)
     text = _ADDRESS.sub("at 0x...", _CONTROL.sub("\ufffd", text)).strip()
     return text if len(text) <= chars else f"{text[:chars]}\n[...]"
 

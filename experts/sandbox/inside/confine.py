@@ -12,6 +12,7 @@ from . import seccomp
 _NEWNS, _NEWUTS, _NEWIPC, _NEWUSER, _NEWPID = 0x20000, 0x4000000, 0x8000000, 0x10000000, 0x20000000
 _RDONLY, _NOSUID, _NODEV, _NOEXEC = 1, 2, 4, 8
 _SET_DUMPABLE, _CAPBSET_DROP, _CHILD_SUBREAPER, _NO_NEW_PRIVS, _CAP_AMBIENT = 4, 24, 36, 38, 47
+_NO_RANDOM_ADDRESSES = 0x40000
 _CAPABILITY_VERSION = 0x20080522
 INNER_ID = 1000
 """What a program is told that its user and its group are."""
@@ -21,6 +22,20 @@ try:
 except TypeError:
     # Windows, where this can be imported but nothing is run.
     libc = ctypes.CDLL("msvcrt", use_errno=True)
+
+
+def fix_addresses() -> bool:
+    """Have the programs that this process becomes lie at the same addresses each time, where the system lets it.
+
+    Addresses are what ``id`` gives, and orders of sets depend on them.
+
+    Returns:
+        Whether that is new, so that this program has to be started again.
+    """
+    if not hasattr(libc, "personality"):
+        return False
+    now = libc.personality(0xFFFFFFFF)
+    return now != -1 and not now & _NO_RANDOM_ADDRESSES and libc.personality(now | _NO_RANDOM_ADDRESSES) != -1
 
 
 def become(user: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import linecache
@@ -83,16 +84,15 @@ def _execute(code: str, environment: dict[str, str]) -> int:
     status = 0
     try:
         exec(compile(code, NAME, "exec"), module.__dict__)
-        for thread in threading.enumerate():
-            if thread is not threading.current_thread() and not thread.daemon:
-                thread.join()
     except SystemExit as leaving:
         status = _exit_status(leaving.code)
     except BaseException as error:
         _report(error, code)
         status = 1
-    with contextlib.suppress(BaseException):
-        sys.stdout.flush()
+    # As at any program's end: idle pools are told, threads waited for, and what was registered is called.
+    for last in (threading._shutdown, atexit._run_exitfuncs, lambda: sys.stdout.flush()):  # type: ignore[attr-defined]
+        with contextlib.suppress(BaseException):
+            last()
     return status
 
 

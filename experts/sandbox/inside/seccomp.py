@@ -43,6 +43,10 @@ DENIED = {
     "io_uring_register": (427, 427),
     "memfd_create": (319, 279),
     "memfd_secret": (447, 447),
+    "vmsplice": (278, 75),
+    "io_setup": (206, 0),
+    "inotify_init": (253, None),
+    "inotify_init1": (294, 26),
     "shmget": (29, 194),
     "shmat": (30, 196),
     "msgget": (68, 186),
@@ -68,6 +72,8 @@ DENIED = {
     "personality": (135, 92),
     "name_to_handle_at": (303, 264),
     "open_by_handle_at": (304, 265),
+    "statmount": (457, 457),
+    "listmount": (458, 458),
     "quotactl": (179, 60),
     "quotactl_fd": (443, 443),
     "acct": (163, 89),
@@ -76,17 +82,20 @@ DENIED = {
     "fanotify_init": (300, 262),
     "uselib": (134, None),
 }
-"""Calls that fail with EPERM: other processes, namespaces, mounts, sockets, keys, memory that no limit counts, the
-clock, and the kernel's own doors."""
+"""Calls that fail with EPERM: other processes, namespaces, mounts and where they come from, sockets, keys, memory that
+no limit counts, what all of a machine share, the clock, and the kernel's own doors."""
 
-_MACHINES = {"x86_64": (0, 0xC000003E, 56), "aarch64": (1, 0xC00000B7, 220)}
-"""Machine to its column of ``DENIED``, its number for the kernel, and its number of ``clone``."""
+_MACHINES = {"x86_64": (0, 0xC000003E, 56, 9), "aarch64": (1, 0xC00000B7, 220, 222)}
+"""Machine to its column of ``DENIED``, its number for the kernel, and its numbers of ``clone`` and ``mmap``."""
 _CLONE3 = 435
 _NEW_NAMESPACES = 0x7E020080
-_X32 = 0x40000000
+# Of memory that is shared and in no file, one page that is mapped keeps all of it, and nothing says how much that is.
+_SHARED, _ANONYMOUS = 0x01, 0x20
+_FIRST_UNKNOWN = 463
+"""Calls from here on, x32's among them, are later than this filter: programs do without them."""
 _ALLOW, _KILL, _EPERM, _ENOSYS = 0x7FFF0000, 0x80000000, 0x00050001, 0x00050026
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16
+_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT, _FOURTH_ARGUMENT = 0, 4, 16, 40
 
 
 def supported() -> bool:
@@ -96,7 +105,7 @@ def supported() -> bool:
 
 def build() -> bytes:
     """The filter, as the kernel takes it: instructions of classic BPF."""
-    column, architecture, clone = _MACHINES[platform.machine()]
+    column, architecture, clone, mmap = _MACHINES[platform.machine()]
     numbers = [calls[column] for calls in DENIED.values()]
     denied = [number for number in numbers if number is not None]
     lines = [
@@ -104,7 +113,7 @@ def build() -> bytes:
         (_EQUAL, 1, 0, architecture),
         (_RETURN, 0, 0, _KILL),
         (_LOAD, 0, 0, _NUMBER),
-        (_AT_LEAST, 0, 1, _X32),
+        (_AT_LEAST, 0, 1, _FIRST_UNKNOWN),
         (_RETURN, 0, 0, _ENOSYS),
         # The C library falls back to clone, whose flags can be read here; those of clone3 cannot.
         (_EQUAL, 0, 1, _CLONE3),
@@ -116,6 +125,12 @@ def build() -> bytes:
         (_EQUAL, 0, 3, clone),
         (_LOAD, 0, 0, _FIRST_ARGUMENT),
         (_ANY_BIT, 0, 1, _NEW_NAMESPACES),
+        (_RETURN, 0, 0, _EPERM),
+        (_LOAD, 0, 0, _NUMBER),
+        (_EQUAL, 0, 4, mmap),
+        (_LOAD, 0, 0, _FOURTH_ARGUMENT),
+        (_ANY_BIT, 0, 2, _SHARED),
+        (_ANY_BIT, 0, 1, _ANONYMOUS),
         (_RETURN, 0, 0, _EPERM),
         (_RETURN, 0, 0, _ALLOW),
     ]

@@ -47,6 +47,8 @@ _FOLDER = "/folder"
 def main() -> None:
     """Serve until the input ends."""
     limits: dict[str, Any] = json.loads(sys.argv[1])
+    if limits["namespaces"] and confine.fix_addresses():
+        os.execv(sys.executable, sys.orig_argv)
     if limits["user"]:
         confine.become(limits["user"])
     versions = {"python": platform.python_version()}
@@ -124,7 +126,7 @@ def _keep(limits: dict[str, Any]) -> None:
 
 def _watch(request: Mapping[str, Any], image: bytes, limits: Mapping[str, Any]) -> _Watched:
     """Run a program, and see to it that it ends, with all that it has started."""
-    base = _private_bytes(os.getpid())
+    base = _memory(os.getpid())[0]
     pipes = {name: os.pipe() for name in ("output", "error", "ready")}
     deadline = time.monotonic() + limits["seconds"]
     process = os.fork()
@@ -284,44 +286,42 @@ def _read_image(name: str, limit: int) -> tuple[bytes, str]:
         os.close(file)
 
 
-def _private_bytes(process: int) -> int:
-    """Memory of a process that it shares with no file; 0 where it cannot be read."""
-    try:
-        with open(f"/proc/{process}/statm") as file:
-            fields = file.read().split()
-    except OSError:
-        return 0
-    return (int(fields[1]) - int(fields[2])) * os.sysconf("SC_PAGE_SIZE")
-
-
-def _shared_bytes(process: int, exact: bool) -> int:
-    """Memory in no file of the disk that a process may share with others, such as ``mmap`` gives it.
+def _memory(process: int, exact: bool = False) -> tuple[int, int]:
+    """What a process has in memory and in swap: of its own, and shared memory (files of its folder that it maps).
 
     Args:
         process: its number.
-        exact: to count of what several have only this one's part; slow.
+        exact: to count of what several have only this one's part, which is slow.
     """
-    file, name = ("smaps_rollup", b"Pss_Shmem:") if exact else ("status", b"RssShmem:")
-    with contextlib.suppress(OSError), open(f"/proc/{process}/{file}", "rb") as lines:
+    names = (b"Pss_Anon:", b"SwapPss:", b"Pss_Shmem:") if exact else (b"RssAnon:", b"VmSwap:", b"RssShmem:")
+    found = dict.fromkeys(names, 0)
+    with contextlib.suppress(OSError), open(f"/proc/{process}/{'smaps_rollup' if exact else 'status'}", "rb") as lines:
         for line in lines:
-            if line.startswith(name):
-                return int(line.split()[1]) << 10
+            name = line.split(None, 1)[0]
+            if name in found:
+                found[name] = int(line.split()[1]) << 10
+    own, swapped, shared = found.values()
     # A process can close its maps to others, and then has all of it.
-    return _shared_bytes(process, False) if exact else 0
+    return (own + swapped, shared) if own or not exact else _memory(process)
 
 
 def _used_bytes(base: int, most: int) -> int:
     """What all processes of a program have in memory, beyond what each got from the server.
 
     In a sandbox with namespaces nothing else runs but the server (1 or 2) and this keeper.
+
+    Args:
+        base: what each got.
+        most: up to which a figure may be too high, as what several have is counted several times.
     """
     ours = {os.getpid(), os.getppid(), 1}
     others = [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) not in ours]
-    own = sum(max(0, _private_bytes(process) - base) for process in others)
-    shared = sum(_shared_bytes(process, False) for process in others)
-    if shared and own + shared > most:
-        shared = sum(_shared_bytes(process, True) for process in others)
-    return own + shared
+    used = sum(max(0, own - base) + shared for own, shared in map(_memory, others))
+    if used <= most or len(others) < 2:
+        return used
+    # What they got from the server they share with this keeper, which has its part of it, too.
+    base = _memory(os.getpid(), True)[0]
+    return sum(max(0, own - base) + shared for own, shared in (_memory(process, True) for process in others))
 
 
 def _handle(process: int) -> int | None:
