@@ -1,4 +1,4 @@
-"""What all tests share: reproducible property tests, and one Ray."""
+"""What all tests share: reproducible property tests, one thread for small networks, and one Ray."""
 
 import os
 import socket
@@ -10,6 +10,17 @@ settings.register_profile(
     "visenv", deadline=None, max_examples=50, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("visenv")
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """PyTorch on one thread: several slow a small network down where cores are few."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
