@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from pycocotools import mask as coco
+from visharness_records import FINISHED, KEYS, NO_TARGET, corner, gres, points, reasonseg, result, score, turn
 
 from visenv.errors import InvalidData
 from visenv.masks import Masks
@@ -28,85 +28,7 @@ from visenv.types import (
     Turn,
 )
 
-KEYS = {
-    *("score", "task_reward", "task_metric", "trajectory_reward", "trajectory_step_cost", "trajectory_step_cost_coef"),
-    *("trajectory_step_cost_enabled", "iou", "gt_count", "pred_count", "ground_truth_empty", "task_type"),
-    *("output_format_error_count", "raw_output_format_failure_count", "tool_args_error_count"),
-    *("raw_tool_args_failure_count", "truncated_turn_count", "output_format_error_rate"),
-    *("raw_output_format_failure_rate", "tool_args_error_rate", "raw_tool_args_failure_rate", "truncated_turn_rate"),
-    *("output_format_success_rate", "tool_args_success_rate", "num_assistant_turns", "validation_sample"),
-    *("trajectory_finished", "trajectory_invalid", "trajectory_aborted", "max_agent_turns_reached", "invalid_reason"),
-    *("tool_call_count", "assistant_response_token_count", "observation_token_count"),
-    *("trajectory_response_token_count", "generate_time_seconds", "tool_time_seconds", "trajectory_elapsed_seconds"),
-    *("eval_intersection", "eval_union", "eval_iou", "eval_reward", "eval_ground_truth_empty", "eval_empty_correct"),
-    *("eval_gt_count", "eval_pred_count", "eval_absolute_error", "eval_squared_error", "eval_exact_count"),
-    *("eval_tp", "eval_fp", "eval_fn", "eval_explicit_empty_prediction", "eval_has_visual_result"),
-}
-NO_TARGET = {"type": "gres_rle_mask", "data": None}
-FINISHED = {"trajectory_finished": True, "trajectory_invalid": False}
-
-
-def rle(mask):
-    encoded = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
-    return {"size": list(encoded["size"]), "counts": encoded["counts"].decode()}
-
-
-def corner(height, width, size=(8, 8)):
-    mask = np.zeros(size, bool)
-    mask[:height, :width] = True
-    return mask
-
-
-def gres(mask):
-    return {"type": "gres_rle_mask", "data": rle(mask)}
-
-
-def reasonseg(target, ignore):
-    return {"type": "reasonseg_rle_mask", "data": {"target_rle": rle(target), "ignore_rle": rle(ignore)}}
-
-
-def points(number):
-    return {"type": "point", "data": [[10 * i + 2, 2] for i in range(number)]}
-
-
-def result(*masks, boxes=None, count=None):
-    boxes = [[0, 0, 3, 3]] * len(masks) if boxes is None else boxes
-    return {"final_bboxes": boxes, "final_masks": [rle(mask) for mask in masks], "count": count}
-
-
-def turn(formed=True, argued=True, cut=False):
-    return {"output_format_success": formed, "tool_args_success": argued, "turn_truncated_by_length": cut}
-
-
-def score(truth, found=None, turns=1, **info):
-    records = [turn()] * turns if isinstance(turns, int) else turns
-    return compute_score("any", "", truth, {"turn_records": records, "final_results": found, **info})
-
-
-@pytest.mark.parametrize(
-    ("keywords", "named"),
-    [
-        ({"ground_truth": "[" * 100_000}, "ground_truth"),
-        ({"ground_truth": {"type": "point", "data": [[10**400, 1]]}}, "data"),
-        ({"extra_info": 5}, "extra_info"),
-        ({"trajectory_step_cost": "much"}, "trajectory_step_cost"),
-        ({"trajectory_step_cost": float("nan")}, "trajectory_step_cost"),
-        ({"extra_info": {"final_results": {"count": 10**400}}}, "count"),
-        ({"extra_info": {"final_results": {"count": float("inf")}}}, "count"),
-        ({"extra_info": {"turn_records": [{"turn_response_length": "long"}]}}, "turn_response_length"),
-        ({"extra_info": {"tool_call_count": float("nan")}}, "tool_call_count"),
-        (
-            {"extra_info": {"validation_sample": True, "evaluation_original_width": "wide"}},
-            "evaluation_original_width",
-        ),
-    ],
-)
-def test_broken_records_are_named(keywords, named):
-    with pytest.raises(InvalidData, match=named):
-        compute_score(**({"data_source": "", "solution_str": "", "ground_truth": NO_TARGET} | keywords))
-
-
-# --- compute_score: the task reward ---------------------------------------------------------------------------------
+# --- compute_score: the task reward -----------------------------------------------------------------------------------
 
 TASKS = {
     "all of it": (gres(corner(4, 4)), result(corner(4, 4)), FINISHED, 5.0, 1.0),
@@ -196,7 +118,7 @@ def test_the_inputs_are_left_as_they_were():
     assert json.dumps([truth, found]) == before
 
 
-# --- compute_score: the cost of turns and their faults --------------------------------------------------------------
+# --- compute_score: the cost of turns and their faults ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -285,7 +207,7 @@ def test_what_is_known_of_the_trajectory_is_passed_on():
     assert (figures["tool_call_count"], figures["tool_time_seconds"]) == (4, 0.5)
 
 
-# --- compute_score: other sizes -------------------------------------------------------------------------------------
+# --- compute_score: other sizes ---------------------------------------------------------------------------------------
 
 
 def test_prediction_of_another_size_is_stretched_by_nearest_neighbour():
@@ -305,170 +227,7 @@ def test_task_reward_allows_ratios_to_differ_by_a_twentieth(width, fits):
             score(truth, found)
 
 
-# --- compute_score: validation --------------------------------------------------------------------------------------
-
-
-def validate(truth, found=None, size=(8, 8), original=None, **info):
-    sizes = {"evaluation_original_height": size[0], "evaluation_original_width": size[1]} if size else {}
-    original = truth if original is None else original
-    validation = {"validation_sample": True, "evaluation_ground_truth": json.dumps(original)}
-    return score(truth, found, **{**validation, **sizes, **FINISHED, **info})
-
-
-def test_validation_of_a_mask_at_the_original_size():
-    figures = validate(
-        gres(corner(4, 4)), result(corner(4, 2), count=1), size=(16, 16), original=gres(corner(8, 8, (16, 16)))
-    )
-    assert figures["iou"] == 0.5
-    assert (figures["eval_intersection"], figures["eval_union"]) == (32, 64)
-    assert (figures["eval_iou"], figures["eval_reward"]) == (0.5, 1.0)
-    assert figures["eval_ground_truth_empty"] is figures["eval_empty_correct"] is False
-    assert math.isnan(figures["eval_gt_count"])
-
-
-def test_validation_removes_ignored_pixels():
-    figures = validate(reasonseg(corner(8, 4), ~corner(4, 8)), result(corner(8, 2), count=1))
-    assert (figures["eval_intersection"], figures["eval_union"], figures["eval_iou"]) == (8, 16, 0.5)
-
-
-@pytest.mark.parametrize("truth", [NO_TARGET, reasonseg(corner(2, 2), corner(2, 2)), gres(corner(0, 0))])
-def test_validation_asks_for_an_explicit_answer_where_nothing_is_there(truth):
-    said = validate(truth)
-    assert (said["eval_iou"], said["eval_reward"], said["eval_empty_correct"]) == (1.0, 5.0, True)
-    for info in ({"trajectory_finished": False}, {"trajectory_invalid": True}):
-        unsaid = validate(truth, **info)
-        assert (unsaid["eval_iou"], unsaid["eval_reward"], unsaid["eval_empty_correct"]) == (0.0, -3.0, False)
-        assert unsaid["eval_ground_truth_empty"] is True
-    filled = validate(truth, result(~corner(4, 8), count=1))
-    assert (filled["eval_iou"], filled["eval_intersection"], filled["eval_union"]) == (0.0, 0, 32)
-
-
-def test_validation_takes_an_empty_result_for_none_where_the_task_reward_does_not():
-    figures = validate(NO_TARGET, result(count=0))
-    assert (figures["eval_iou"], figures["eval_explicit_empty_prediction"]) == (1.0, True)
-    assert figures["task_reward"] == -3.0
-
-
-def test_validation_of_a_count_scales_boxes_first():
-    # Centres (2, 2) and (6, 6) at the original size, radius 2 * sqrt(2); as seen, none is near enough.
-    found = result(corner(2, 2), ~corner(6, 6), boxes=[[0, 0, 2, 2], [2, 2, 4, 4]], count=2)
-    truth = {"type": "point", "data": [[1, 3], [9.1, 6], [15, 15]]}
-    figures = validate(points(3), found, size=(16, 16), original=truth)
-    assert (figures["eval_tp"], figures["eval_fp"], figures["eval_fn"]) == (1, 1, 2)
-    assert (figures["eval_gt_count"], figures["eval_pred_count"]) == (3, 2)
-    assert (figures["eval_absolute_error"], figures["eval_squared_error"], figures["eval_exact_count"]) == (1, 1, 0.0)
-    assert figures["eval_reward"] == pytest.approx(5 - 8 / 3)
-    assert math.isnan(figures["eval_iou"])
-
-
-def test_validation_of_a_count_without_a_result():
-    figures = validate(points(3), size=None)
-    assert (figures["eval_tp"], figures["eval_fp"], figures["eval_fn"]) == (0, 0, 3)
-    figures = validate(points(0))
-    assert (figures["eval_reward"], figures["eval_exact_count"], figures["task_reward"]) == (5.0, 1.0, -3.0)
-
-
-INCONSISTENT = {
-    "more boxes than masks": result(corner(1, 1), boxes=[[0, 0, 1, 1]] * 2, count=2),
-    "another count": result(corner(1, 1), count=2),
-    "a count alone": result(count=2),
-    "masks alone": result(corner(1, 1), boxes=[]),
-}
-
-
-@pytest.mark.parametrize("name", INCONSISTENT)
-def test_numbers_have_to_agree_on_validation_samples_alone(name):
-    found = INCONSISTENT[name]
-    assert score(gres(corner(1, 1)), found, **FINISHED)["task_reward"] in (5.0, -3.0)
-    with pytest.raises(InvalidData, match="as many boxes as masks"):
-        validate(gres(corner(1, 1)), found)
-
-
-@pytest.mark.parametrize(
-    ("truth", "found", "size", "match"),
-    [
-        (gres(corner(4, 4)), result(corner(4, 4), count=1), (9, 8), "original size"),
-        (NO_TARGET, None, None, "evaluation_original_width"),
-        (points(1), result(corner(4, 4), count=1), None, "evaluation_original_width"),
-        (points(1), result(corner(4, 4, (100, 100)), count=1), (100, 102), "aspect ratio"),
-        (points(1), result(corner(4, 4), boxes=[[0, 0, 9, 4]], count=1), (8, 8), "inside"),
-        (points(1), result(corner(4, 4), boxes=[[4, 0, 4, 4]], count=1), (8, 8), "with an area"),
-        (points(1), result(corner(4, 4), boxes=[[0, 0, math.nan, 4]], count=1), (8, 8), "finite"),
-    ],
-)
-def test_validation_refuses_what_does_not_fit(truth, found, size, match):
-    with pytest.raises(InvalidData, match=match):
-        validate(truth, found, size)
-
-
-def test_validation_is_stricter_about_ratios_than_the_task_reward():
-    truth, found = gres(corner(4, 4, (100, 100))), result(corner(4, 4, (100, 102)), count=1)
-    assert score(truth, found)["iou"] > 0.8
-    with pytest.raises(InvalidData, match="aspect ratio"):
-        validate(truth, found, (100, 100))
-
-
-# --- compute_score: broken records ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("truth", "match"),
-    [
-        ("{", "to be JSON"),
-        ("[1]", "'type' and 'data'"),
-        (7, "'type' and 'data'"),
-        ({"type": "point"}, "'type' and 'data'"),
-        ({"type": "boxes", "data": []}, "gres_rle_mask, reasonseg_rle_mask, point"),
-        ({"type": "point", "data": None}, "list of"),
-        ({"type": "point", "data": [[1, 2, 3]]}, "shape"),
-        ({"type": "point", "data": [[1, math.inf]]}, "finite"),
-        ({"type": "point", "data": [["a", "b"]]}, "numbers"),
-        ({"type": "gres_rle_mask", "data": 3}, "gres_rle_mask"),
-        ({"type": "gres_rle_mask", "data": []}, "gres_rle_mask"),
-        ({"type": "gres_rle_mask", "data": [rle(corner(1, 1))] * 2}, "union"),
-        ({"type": "gres_rle_mask", "data": {"size": [4, 4], "counts": "garbage!"}}, "RLE"),
-        ({"type": "reasonseg_rle_mask", "data": None}, "target_rle"),
-        ({"type": "reasonseg_rle_mask", "data": {"target_rle": rle(corner(1, 1))}}, "ignore_rle"),
-        (reasonseg(corner(1, 1), corner(1, 1, (9, 9))), "one frame"),
-    ],
-)
-def test_a_broken_ground_truth_is_said_to_be_broken(truth, match):
-    with pytest.raises(InvalidData, match=match):
-        score(truth)
-
-
-@pytest.mark.parametrize(
-    ("found", "match"),
-    [
-        ([1], "final_results"),
-        ({"final_bboxes": "four", "final_masks": []}, "final_bboxes"),
-        ({"final_bboxes": [], "final_masks": "some"}, "final_masks"),
-        ({"final_bboxes": [], "final_masks": [], "count": "many"}, "count"),
-        ({"final_bboxes": [], "final_masks": [{"size": [4, 4], "counts": [1, 2]}]}, "final_masks"),
-        ({"final_bboxes": [], "final_masks": [rle(corner(1, 1)), rle(corner(1, 1, (9, 9)))]}, "final_masks"),
-    ],
-)
-def test_a_broken_result_is_said_to_be_broken(found, match):
-    with pytest.raises(InvalidData, match=match):
-        score(gres(corner(1, 1)), found)
-
-
-def test_broken_turn_records_are_said_to_be_broken():
-    with pytest.raises(InvalidData, match="turn_records"):
-        score(NO_TARGET, turns=["turn"])
-    with pytest.raises(InvalidData, match="turn_records"):
-        compute_score("", "", NO_TARGET, {"turn_records": "turns"})
-
-
-def test_arrays_of_records_are_taken_as_lists():
-    records = np.empty(2, object)
-    records[:] = [turn(), turn()]
-    found = {"final_bboxes": np.zeros((3, 4)), "final_masks": [], "count": np.int64(3)}
-    figures = compute_score("", "", points(4), {"turn_records": records, "final_results": found})
-    assert (figures["num_assistant_turns"], figures["pred_count"]) == (2, 3)
-
-
-# --- both faces against a transcription -----------------------------------------------------------------------------
+# --- both faces against a transcription -------------------------------------------------------------------------------
 
 
 def transcribed(target, ignore, masks, finished):
@@ -524,7 +283,8 @@ def test_both_faces_count_alike(predicted, true):
     assert -3.0 <= figures["task_reward"] <= 5.0
 
 
-# --- the reward of the environments ---------------------------------------------------------------------------------
+# --- the reward of the environments -----------------------------------------------------------------------------------
+
 
 FOUND = Detections([[0, 0, 10, 10]])
 SAID_NONE = Outcome(None, "nothing", "answer", 1)
