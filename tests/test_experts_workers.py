@@ -1,41 +1,29 @@
-import copy
-import os
-import pickle
-import signal
-import subprocess
-import sys
+"""Experts in processes of their own: results, and environments that ask them."""
+
 import threading
 import time
-from dataclasses import replace
-from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
 import pytest
-from process_stubs import DivisibleExpert, ForeseeingExpert, MeetingExpert, ObedientExpert
+from process_stubs import DivisibleExpert, ObedientExpert
 from stubs import BrightExpert, FewSamples, SquareDataset
+from worker_stubs import eight_views, exists, processes, worker_experts
 
 import visenv  # noqa: F401 - registers the ids
-from visenv.capabilities import ExpertFailure, GroundPhrase, PointPhrase, Points, Upscale, Upscaled, View
+from visenv.capabilities import GroundPhrase, PointPhrase, Points, Upscale, Upscaled
 from visenv.driving import drive_all
 from visenv.errors import ExpertError, InvalidData
 from visenv.experts_making import make_experts
 from visenv.experts_pool import ExpertPool
 from visenv.experts_workers import WorkerExpert, in_workers
 from visenv.types import Detections
-from visenv.worker_asking import LOST_ALONE
-from visenv.worker_pixels import Ledger, hold, made, unpack
 from visenv.workspace import Workspace
-
-ROOT = Path(__file__).resolve().parent.parent
-POSIX = pytest.mark.skipif(os.name != "posix", reason="signals and forks are POSIX's")
 
 
 @pytest.fixture(scope="module")
 def views():
-    """Of eight different pictures."""
-    pictures = [np.full((32, 48, 3), 20 * number, np.uint8) for number in range(8)]
-    return [Workspace((picture,)).view("img_0", "") for picture in pictures]
+    return eight_views()
 
 
 @pytest.fixture
@@ -46,15 +34,8 @@ def log(tmp_path):
 @pytest.fixture
 def obedient(log):
     """Makes obedient experts in processes, and ends these."""
-    made = []
-
-    def make(kind=ObedientExpert, **keywords):
-        made.append(WorkerExpert(kind(log), **keywords))
-        return made[-1]
-
-    yield make
-    for expert in made:
-        expert.close()
+    with worker_experts(log) as make:
+        yield make
 
 
 @pytest.fixture(scope="module")
@@ -63,28 +44,6 @@ def steady():
     expert = WorkerExpert(ObedientExpert(), workers=2)
     yield expert
     expert.close()
-
-
-def processes(answers):
-    """The process that gave each answer."""
-    return [int(answer.points[0, 0]) for answer in answers]
-
-
-def exists(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def gone(pid, seconds=10):
-    """Whether a process ends in time."""
-    for _ in range(int(seconds / 0.05)):
-        if not exists(pid):
-            return True
-        time.sleep(0.05)
-    return False
 
 
 # --- results ----------------------------------------------------------------------------------------------------------
@@ -239,324 +198,6 @@ def test_a_process_with_nothing_to_do_takes_over_what_waits_for_another(obedient
     assert quick.count(slow) == 1, "all but what the other had been given already"
     moved = [view for view, pid in zip(asked_about[3:], quick, strict=True) if pid != slow]
     assert slow not in processes(expert.run([PointPhrase(view, "again") for view in moved]))
-
-
-# --- looking ahead ----------------------------------------------------------------------------------------------------
-
-
-def ahead(log, count):
-    """What was looked at ahead, once it is so much."""
-    for _ in range(100):
-        lines = [line.split() for line in log.read_text().splitlines() if " ahead " in line]
-        if len(lines) >= count:
-            break
-        time.sleep(0.05)
-    return [(int(line[0]), *map(float, line[2:])) for line in lines]
-
-
-def test_processes_look_at_images_before_they_are_asked_about(obedient, views, log):
-    expert = obedient(MeetingExpert, workers=2)
-    pool = ExpertPool(make_experts(expert, None))
-    pool.answer([PointPhrase(view, "a") for view in views[:2]])
-    pool.foresee(views[:6])
-    pool.answer([PointPhrase(views[0], "b")])
-    looked = ahead(log, 4)
-    assert sorted(line[2] for line in looked) == [40, 60, 80, 100], "not those that are known already"
-    assert len({line[0] for line in looked}) == 2
-    owners = {line[2]: line[0] for line in looked}
-    asked_later = processes(pool.answer([PointPhrase(view, "c") for view in views[2:6]]))
-    assert asked_later == [owners[brightness] for brightness in (40, 60, 80, 100)]
-
-
-def test_images_that_nobody_holds_any_more_are_not_looked_at(obedient, views, log):
-    expert = obedient(ForeseeingExpert, workers=1)
-    pool = ExpertPool(make_experts(expert, None))
-    pool.foresee([Workspace((np.full((32, 48, 3), 7, np.uint8),)).view("img_0", "")])
-    pool.foresee(views[1:2])
-    pool.answer([PointPhrase(views[0], "a")])
-    assert [line[2] for line in ahead(log, 1)] == [20]
-
-
-def test_a_process_looks_at_what_it_has_enlarged(obedient, views, log):
-    expert = obedient(ForeseeingExpert, workers=2)
-    enlarged = expert.run([Upscale(views[3], 2)])[0]
-    ((pid, width, brightness, to_root),) = ahead(log, 1)
-    assert (width, brightness, to_root) == (96, 60, 0.5)
-    image = Workspace((views[3].pixels,)).root.upscaled("big", enlarged.pixels, 2, enlarged.fingerprint, 1)
-    again = expert.run([PointPhrase(View(image.pixels, image.provenance), "a")])
-    assert processes(again) == [pid]
-
-
-def test_an_expert_that_fails_at_looking_ahead_still_answers(views):
-    expert = WorkerExpert(Blind(), workers=1)
-    pool = ExpertPool(make_experts(expert, None))
-    pool.foresee(views)
-    try:
-        for view in views[:4]:
-            assert not isinstance(pool.answer([GroundPhrase(view, "a")])[0], ExpertFailure)
-        assert expert.processes.replaced == 0
-    finally:
-        expert.close()
-
-
-class Blind(BrightExpert):
-    def foresee(self, views):
-        raise RuntimeError("cannot look ahead")
-
-
-def test_a_request_is_not_blamed_for_what_may_have_been_a_look_ahead(obedient, views, log):
-    expert = obedient(ForeseeingExpert, workers=1)
-    pool = ExpertPool(make_experts(expert, None))
-    answers = pool.answer([PointPhrase(views[0], "die")])
-    assert failures(answers) == ["its process died (exit code 3)"]
-    assert sum("die" in batch for batch in asked(log)) == 2
-
-
-# --- pixels -----------------------------------------------------------------------------------------------------------
-
-
-def test_only_the_crop_is_sent_and_only_once():
-    whole = Workspace((np.zeros((1080, 1920, 3), np.uint8),)).view("img_0", "")
-    crop = replace(whole, pixels=whole.pixels[:100, :100], provenance=whole.provenance.then("crop"))
-    ledger, held = Ledger(), {}
-    first = ledger.parcel([PointPhrase(crop, "a"), PointPhrase(crop, "b")])
-    assert 30_000 <= len(pickle.dumps(first)) < 40_000, "100 x 100 pixels"
-    again = ledger.parcel([PointPhrase(crop, "c")])
-    assert len(pickle.dumps(again)) < 2_000
-    for parcel in (first, again):
-        for request in unpack(parcel, held):
-            assert request.view.provenance.key == crop.provenance.key
-            assert np.array_equal(request.view.pixels, crop.pixels)
-            assert not request.view.pixels.flags.writeable
-
-
-def test_what_a_process_made_is_not_sent_back_to_it(views):
-    ledger, held = Ledger(), {}
-    enlarge = [Upscale(views[1], 2)]
-    answers = BrightExpert().run(unpack(ledger.parcel(enlarge), held))
-    ledger.note(enlarge, answers)
-    hold(made(enlarge, answers), held)
-    image = Workspace((views[1].pixels,)).root.upscaled("big", answers[0].pixels, 2, answers[0].fingerprint, 1)
-    parcel = ledger.parcel([PointPhrase(View(image.pixels, image.provenance), "a")])
-    assert parcel.pixels == {}
-    assert np.array_equal(unpack(parcel, held)[0].view.pixels, answers[0].pixels)
-
-
-def test_a_process_holds_so_much_and_the_ledger_knows_what(views):
-    size = views[0].pixels.nbytes
-    ledger, held = Ledger(limit=3 * size), {}
-    rng = np.random.default_rng(0)
-    for _ in range(100):
-        some = [PointPhrase(views[index], "a") for index in rng.choice(8, rng.integers(1, 5), replace=False)]
-        for request, asked in zip(unpack(ledger.parcel(some), held), some, strict=True):
-            assert np.array_equal(request.view.pixels, asked.view.pixels)
-        assert set(held) == {key for key in held if key in ledger} | set(ledger._forgotten)
-        assert sum(pixels.nbytes for pixels in held.values()) <= 7 * size
-
-
-# --- failures ---------------------------------------------------------------------------------------------------------
-
-
-def asked(log):
-    """The phrases of each batch, in the order of the log."""
-    return [line.split(" ", 1)[1].split(",") for line in log.read_text().splitlines()]
-
-
-def failures(answers):
-    return [answer.message if isinstance(answer, ExpertFailure) else None for answer in answers]
-
-
-def test_only_the_part_that_raised_is_tried_again(obedient, views, log):
-    pool = ExpertPool(make_experts(obedient(workers=2), None))
-    phrases = ["a", "raise", "b", "c", "d", "e"]
-    answers = pool.answer([PointPhrase(view, phrase) for view, phrase in zip(views, phrases, strict=False)])
-    assert failures(answers) == [None, "RuntimeError: no", None, None, None, None]
-    often = [phrase for batch in asked(log) for phrase in batch]
-    assert [often.count(phrase) for phrase in phrases] == [1, 3, 1, 2, 1, 2]
-    assert pool.counters.failures == 1
-    assert pool.experts["PointPhrase"].processes.replaced == 0
-
-
-def test_running_out_of_memory_makes_batches_smaller(obedient, views):
-    pool = ExpertPool(make_experts(obedient(workers=1), None))
-    requests = [PointPhrase(view, f"memory {index}") for index, view in enumerate(views[:4])]
-    assert failures(pool.answer(requests)) == [None] * 4
-    before = pool.counters.batches
-    pool.answer([PointPhrase(view, "memory again") for view in views[:4]])
-    assert pool.counters.batches - before == 4
-
-
-@pytest.mark.parametrize(("end", "why"), [("die", "exit code 3"), pytest.param("crash", "exit code -11", marks=POSIX)])
-def test_a_process_that_dies_fails_its_request_alone(obedient, views, end, why):
-    expert = obedient(workers=1)
-    pool = ExpertPool(make_experts(expert, None))
-    answers = pool.answer([PointPhrase(view, phrase) for view, phrase in zip(views, ["a", end, "b"], strict=False)])
-    assert failures(answers) == [None, f"its process died ({why})", None]
-    assert expert.processes.replaced == 2
-    assert pool.counters.retries == 0
-
-
-def test_a_process_that_hangs_is_replaced_and_its_request_fails(obedient, views, log):
-    expert = obedient(workers=2, timeout=1.0)
-    pool = ExpertPool(make_experts(expert, None))
-    healthy = processes(pool.answer([PointPhrase(view, "a") for view in views]))
-    phrases = ["b", "hang", "c", "d", "e", "f"]
-    answers = pool.answer([PointPhrase(view, phrase) for view, phrase in zip(views, phrases, strict=False)])
-    assert [failure is not None for failure in failures(answers)] == [phrase == "hang" for phrase in phrases]
-    assert "took more than 1 s to answer, and was killed" in answers[1].message
-    assert expert.processes.replaced == 2
-    assert all(gone(pid) for pid in set(healthy) - set(processes(answers[:1] + answers[2:])))
-    assert sum("hang" in batch for batch in asked(log)) == 2, "with others, and alone"
-
-
-def test_an_expert_that_always_hangs_costs_three_timeouts(obedient, views, log):
-    expert = obedient(workers=1, timeout=0.5)
-    answers = ExpertPool(make_experts(expert, None)).answer([PointPhrase(view, "hang") for view in views])
-    assert sum(message.startswith("its process took more") for message in failures(answers)) == LOST_ALONE
-    assert sum(message.startswith("not asked") for message in failures(answers)) == len(views) - LOST_ALONE
-    assert len(asked(log)) == 1 + LOST_ALONE
-    assert isinstance(expert.run([PointPhrase(views[0], "a")])[0], Points), "the next batch is tried afresh"
-
-
-def test_an_expert_that_cannot_be_loaded_elsewhere_says_so(views):
-    expert = WorkerExpert(Unloadable(), workers=1)
-    answers = ExpertPool(make_experts(expert, None)).answer([PointPhrase(view, "a") for view in views[:2]])
-    expert.close()
-    assert failures(answers) == ["cannot be loaded in another process: OSError: no weights here"] * 2
-
-
-class Unloadable(BrightExpert):
-    def __reduce__(self):
-        return (_refuse, (os.getpid(),))
-
-
-def _refuse(pid):
-    raise OSError("no weights here")
-
-
-@POSIX
-def test_what_is_interrupted_leaves_no_answer_behind(obedient, views):
-    expert = obedient(workers=1)
-    first = processes(expert.run([PointPhrase(views[0], "a")]))[0]
-    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
-    with pytest.raises(KeyboardInterrupt):
-        expert.run([PointPhrase(views[0], "hang")])
-    assert gone(first)
-    assert processes(expert.run([PointPhrase(views[0], "a")]))[0] != first
-
-
-# --- processes --------------------------------------------------------------------------------------------------------
-
-
-def test_closing_ends_the_processes_and_a_later_call_starts_others(obedient, views):
-    expert = obedient(workers=2)
-    first = set(processes(expert.run([PointPhrase(view, "a") for view in views])))
-    expert.close()
-    expert.close()
-    assert not any(exists(pid) for pid in first)
-    assert first.isdisjoint(processes(expert.run([PointPhrase(view, "a") for view in views])))
-
-
-def test_a_process_that_died_while_nobody_asked_is_replaced(obedient, views):
-    expert = obedient(workers=1)
-    pid = processes(expert.run([PointPhrase(views[0], "a")]))[0]
-    os.kill(pid, signal.SIGTERM)
-    time.sleep(0.3)
-    assert processes(expert.run([PointPhrase(views[0], "a")])) != [pid]
-
-
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda expert: pickle.loads(pickle.dumps(expert))])
-def test_copies_have_processes_of_their_own(steady, views, copied):
-    twin = copied(steady)
-    try:
-        assert set(processes(twin.run([PointPhrase(views[0], "a")]))).isdisjoint(
-            processes(steady.run([PointPhrase(view, "a") for view in views]))
-        )
-    finally:
-        twin.close()
-
-
-def test_what_is_thrown_away_ends_its_processes(views):
-    expert = WorkerExpert(ObedientExpert(), workers=1)
-    pid = processes(expert.run([PointPhrase(views[0], "a")]))[0]
-    del expert
-    assert gone(pid)
-
-
-def test_several_threads_may_ask(steady, views):
-    answers = {}
-
-    def ask(number):
-        answers[number] = steady.run([PointPhrase(views[number], "a")])
-
-    threads = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(answers) == 4
-    assert all(isinstance(answer[0], Points) for answer in answers.values())
-
-
-SCRIPT = """
-import os, time
-import numpy as np
-import gymnasium as gym
-import visenv
-from visenv.capabilities import GroundPhrase, PointPhrase, Points, SegmentPrompts
-from visenv.experts_workers import WorkerExpert
-from visenv.types import Detections
-from visenv.worker_pixels import Ledger, hold, made, unpack
-from visenv.workspace import Workspace
-
-class Here:
-    name, fingerprint, capabilities, max_batch, per_sample = "here", "1", ("PointPhrase",), 4, False
-
-    def run(self, requests):
-        return [Points(np.array([[os.getpid(), 0.0]]), np.ones(1)) for _ in requests]
-
-expert = WorkerExpert(Here(), workers=1)
-view = Workspace((np.zeros((8, 8, 3), np.uint8),)).view("img_0", "")
-ask = lambda: int(expert.run([PointPhrase(view, "a")])[0].points[0, 0])
-"""
-
-
-def script(end, *, wait=True):
-    """Run an unguarded script from standard input, where ``__main__`` cannot be imported; what it prints."""
-    command = [sys.executable, "-"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    )
-    out, errors = process.communicate(SCRIPT + end, timeout=60)
-    return out.split(), errors, process.returncode
-
-
-def test_an_expert_of_an_unguarded_script_works_and_ends_with_it():
-    (pid, own), errors, code = script("print(ask(), os.getpid())")
-    assert pid != own
-    assert (errors, code) == ("", 0)
-    assert gone(int(pid))
-
-
-@POSIX
-def test_no_process_outlives_a_program_that_was_killed():
-    (pid,), _, code = script("print(ask(), flush=True); os.kill(os.getpid(), 9)")
-    assert code == -signal.SIGKILL
-    assert gone(int(pid))
-
-
-@POSIX
-def test_a_fork_has_processes_of_its_own():
-    end = """
-first = ask()
-if os.fork():
-    os.wait()
-    print(first == ask())
-else:
-    print(first == ask(), flush=True)
-"""
-    assert script(end)[0] == ["False", "True"]
 
 
 # --- environments -----------------------------------------------------------------------------------------------------
