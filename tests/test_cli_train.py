@@ -7,7 +7,6 @@ from pathlib import Path
 
 import gymnasium as gym
 import pytest
-import torch
 from typer.testing import CliRunner
 
 import visenv.cli.training as command
@@ -18,14 +17,7 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 STEPS = 32
 QUICK = ["--experts", "oracle", "--workers", "0", "--n-envs", "2", "--eval-episodes", "2"]
 SHORT = ["--steps", STEPS, "--set", "n_steps=16", "--set", "batch_size=32", "--set", "n_epochs=1", *QUICK]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def call(*words):

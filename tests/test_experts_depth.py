@@ -17,14 +17,7 @@ from visenv.experts_pool import ExpertPool
 from visenv.images import Provenance, RootPixels
 
 SHAPES = ((40, 30), (30, 40), (61, 97), (40, 30), (1, 1), (3, 200), (500, 2))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -15,14 +15,7 @@ from visenv.experts_checks import check_result
 from visenv.experts_pool import ExpertPool
 
 MAKERS = {"qwen3_vl": qwen3_vl, "molmo2": molmo2, "llava": llava, "gemma3": gemma3}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

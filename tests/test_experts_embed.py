@@ -19,14 +19,7 @@ from visenv.images import Provenance, RootPixels
 MAKERS = {"clip": clip, "siglip": siglip, "siglip2": siglip2}
 SHAPES = ((40, 30), (61, 97), (1, 1), (3, 200), (300, 2), (32, 32))
 TEXTS = ("a photo of the cat", "", "red", "the small red car, left of the dog " * 20, "ünïcode ☃", "RED")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

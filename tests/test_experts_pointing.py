@@ -23,14 +23,7 @@ from visenv.images import Provenance, RootPixels
 
 MAKERS = {"qwen3_vl": qwen3_vl, "qwen2_5_vl": qwen2_5_vl, "molmo2": molmo2}
 SHAPES = ((40, 30), (61, 97), (1, 1), (3, 200), (33, 32))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -27,13 +27,7 @@ from visenv.experts_checks import check_result
 from visenv.images import Provenance, RootPixels
 from visenv.types import ToolCall
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def esrgan(scale=4, seed=0):

@@ -25,15 +25,7 @@ ENV = {"experts": "oracle", "max_turns": 4}
 SHORT = {"n_steps": 16, "batch_size": 32, "n_epochs": 1}
 ROLLOUT = 32
 """Steps between two lines of the curve, with two environments."""
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    # Several threads slow a small network down where cores are few.
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def settings(steps=2 * ROLLOUT, **changes):
