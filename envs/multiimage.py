@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from visenv.datasets.base import Dataset
 from visenv.datasets.options import LETTERS
 from visenv.env import VisionToolEnv
+from visenv.envs.questions import question_phrases
 from visenv.episode import Reward
 from visenv.spaces import PHRASES
 from visenv.tools.base import Tool
@@ -105,6 +106,10 @@ class MultiImageEnv(VisionToolEnv):
         **keywords: Any,
     ) -> None:
         super().__init__(dataset, split, difficulty, toolset=toolset, reward=reward, **keywords)
+
+    def phrases_of(self, sample: Sample) -> tuple[str, ...]:
+        """The question, what it names, its options, everything, and words of the data set."""
+        return question_phrases(sample.query, self.dataset.vocabulary)
 
     def answers_of(self, sample: Sample) -> tuple[str, ...]:
         """Letters of the options that are offered, or numbers."""

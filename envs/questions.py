@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import groupby
 from typing import Any, ClassVar
 
 import cv2
@@ -18,10 +20,11 @@ from visenv.episode import Reward
 from visenv.errors import InvalidData
 from visenv.experts_making import ExpertsLike
 from visenv.protocol.vipact import VipAct
+from visenv.spaces import PHRASES, words
 from visenv.tools.base import Tool
 from visenv.tools.toolsets import make_toolset
 from visenv.tools.vipact import EXPERTS, LOOKING, SPECIALISTS
-from visenv.types import AnswerTruth, Pixels, Sample
+from visenv.types import MAX_PHRASE, AnswerTruth, Pixels, Sample
 
 JOB = """\
 You answer a question about one or more images by asking specialists and vision experts. Each turn, think about what \
@@ -35,6 +38,52 @@ coordinates, and can be compared like any other.
 - You have {max_turns} turns in all, and a call that cannot be carried out uses one up."""
 GAP = 8
 """Pixels of white between images that are joined."""
+EVERYTHING = "object"
+"""The phrase that stands for whatever there is."""
+NAMED, OFFERED = 4, 4
+"""Phrases of discrete mode that the question names, and that its options are."""
+_OPTION = re.compile(r"\([A-Z]\) (?:(?:an?|the) )?(.+)", re.IGNORECASE)
+_SAID = frozenset(
+    """
+    a all an and answer any are as at be been being besides but by can could count did do does each every find
+    for from had has have how i if image images in into is it its lack lacks letter letters many me more most
+    much number of on one only option or other others out photo photos picture pictures same show shown shows
+    than that the their them there these they thing things this those to together two was were what when where
+    which who whose with you
+    """.split()
+)
+"""Words of questions that name nothing to look for."""
+
+
+def question_phrases(query: str, vocabulary: Sequence[str]) -> tuple[str, ...]:
+    r"""The phrases that discrete mode can use for a question.
+
+    They are the question without its options; what it names, which is taken to be runs of words that are not words of
+    asking, the longer runs first; the options without their articles; `EVERYTHING`; and the data set's vocabulary.
+    Where there are too few of a sort, they are repeated.
+
+    Args:
+        query: a question, its options on lines of their own: ``(A) the hat``.
+        vocabulary: of the data set.
+
+    Returns:
+        ``PHRASES`` of them.
+
+    Example:
+        >>> question_phrases("How many red hats are there?\nAnswer with a number.", ["hat", "cup"])[:3]
+        ('How many red hats are there?', 'red hats', 'red hats')
+        >>> question_phrases("Where is the cat?\n(A) on the bed\n(B) under it", ["cat"])
+        ('Where is the cat?', 'cat', 'cat', 'cat', 'cat', 'on the bed', 'under it', 'on the bed', 'under it',
+        'object', 'cat', 'cat', 'cat', 'cat', 'cat', 'cat')
+    """
+    first, *lines = [text for line in query.splitlines() if (text := line.strip())] or [query]
+    offered = [option[1] for line in lines if (option := _OPTION.match(line))]
+    runs = [list(run) for said, run in groupby(words(first), key=_SAID.__contains__) if not said]
+    named = [" ".join(run) for run in sorted(runs, key=len, reverse=True)] or [first]
+    rest = PHRASES - 2 - NAMED - OFFERED
+    several = ((named, NAMED), (offered or named, OFFERED), ([EVERYTHING], 1), (list(vocabulary) or named, rest))
+    chosen = (first, *(texts[i % len(texts)] for texts, count in several for i in range(count)))
+    return tuple(phrase[:MAX_PHRASE] for phrase in chosen)
 
 
 class QuestionsEnv(VisionToolEnv):
@@ -91,6 +140,10 @@ class QuestionsEnv(VisionToolEnv):
         if self.joined and len(sample.images) > 1:
             sample = replace(sample, images=(side_by_side(sample.images),))
         return sample if self.shuffle is None else with_options_shuffled(sample, self.shuffle)
+
+    def phrases_of(self, sample: Sample) -> tuple[str, ...]:
+        """The question, what it names, its options, everything, and words of the data set."""
+        return question_phrases(sample.query, self.dataset.vocabulary)
 
     def answers_of(self, sample: Sample) -> tuple[str, ...]:
         """The letters of the options."""

@@ -53,15 +53,28 @@ def stop_at(monkeypatch, steps):
     """Let Ctrl-C come when so many steps have been taken."""
     train = command.run_training
 
-    def interrupted(config, folder, *, overwrite, progress):
+    def interrupted(config, folder, *, progress, **keywords):
         def told(taken, line):
             progress(taken, line)
             if taken >= steps:
                 raise KeyboardInterrupt
 
-        return train(config, folder, overwrite=overwrite, progress=told)
+        return train(config, folder, progress=told, **keywords)
 
     monkeypatch.setattr(command, "run_training", interrupted)
+
+
+def test_a_policy_to_imitate_is_named_on_the_command_line_and_on_the_page(cli):
+    done = cli("train", "refseg-v0", *SHORT, "--imitate", "scripted", "--demonstrations", "4", "--out", "run")
+    assert done.exit_code == 0, done.stderr
+    config = TrainConfig.load("run")
+    assert (config.imitate, config.demonstrations) == ("scripted", 4)
+    assert "<i>imitate</i>scripted" in Path("run/index.html").read_text(encoding="utf-8")
+    assert "watching scripted" in done.stderr
+    refused = cli("train", "refseg-v0", *SHORT, "--imitate", "scriptd", "--out", "other")
+    assert refused.exit_code == 2
+    assert "Did you mean 'scripted'" in refused.stderr
+    assert not Path("other").exists()
 
 
 def test_a_run_prints_one_document_and_writes_a_folder(trained):
@@ -183,7 +196,7 @@ def settings_of(cli, monkeypatch, *words):
     """The settings that a command trains with."""
     seen = []
 
-    def take(config, folder, *, overwrite, progress):
+    def take(config, folder, *, overwrite, progress, **keywords):
         seen.append(config)
         raise KeyboardInterrupt
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
 
 from visenv.episode import Episode
 from visenv.spaces import CELLS, PATCH_PARTS, SLOTS
-from visenv.types import Action, Answer, Argument, BoolArray, Malformed, ToolCall, ToolSpec
+from visenv.types import Action, Answer, Argument, ArgumentKind, BoolArray, IntArray, Malformed, ToolCall, ToolSpec
 from visenv.workspace import NamedImage, Workspace
 
 
@@ -102,6 +103,16 @@ def _pixels(values: list[float], image: NamedImage) -> list[float]:
     return [x0, y0, x1, y1]
 
 
+_PARTS_OF: tuple[frozenset[ArgumentKind], ...] = (
+    frozenset(("image", "images", "patch_sizes", "point", "box", "points", "candidate", "candidates")),
+    frozenset(("phrase", "text")),
+    frozenset(("choice", "choices", "points")),
+    frozenset(("patch_sizes",)),
+    frozenset(("point", "box", "points")),
+)
+"""Which kinds of arguments the parts of a discrete action after its tool decide."""
+
+
 def discrete_action(
     action: Any,
     specs: Sequence[ToolSpec],
@@ -112,8 +123,9 @@ def discrete_action(
     """An element of ``discrete_space`` as an action; parts that the tool does not use are ignored.
 
     The image slot counts modulo the images that exist. A tool that takes several images gets the slot's image and
-    those made together with it (a slot of one patch means all patches of that split), as far as they have what the
-    tool needs; merging takes every image with results. The slot also chooses among candidates, the newest first. A
+    those made together with it (a slot of one patch means all patches of that split, a slot of one input all inputs),
+    as far as they have what the tool needs; merging takes every image with results. The slot also chooses among
+    candidates, the newest first. A
     signed point lies in the cell, on what is meant (mode 0) or beside it (1); or (2) it is the first of the points that
     were found on the image which lies outside of the newest candidate.
 
@@ -165,6 +177,53 @@ def discrete_action(
     return ToolCall(spec.name, arguments)
 
 
+def encode_discrete(
+    action: Action,
+    specs: Sequence[ToolSpec],
+    nvec: Sequence[int],
+    episode: Episode,
+    phrases: Sequence[str],
+    answers: Sequence[str] = ("done",),
+) -> tuple[IntArray, BoolArray] | None:
+    """The element of ``discrete_space`` that means an action, such as one that a policy by rule has chosen.
+
+    Args:
+        action: a call or an answer.
+        specs: the tools, in the space's order.
+        nvec: sizes of the space's parts.
+        episode: whose image slots are meant, before the action is taken.
+        phrases: what can be asked for, by number.
+        answers: what can be answered, as in ``discrete_action``.
+
+    Returns:
+        (6,) the element, the first of several, and (6,) bool, which of its parts matter; None if there is no such one.
+    """
+    element, used = np.zeros(len(nvec), np.int64), np.zeros(len(nvec), bool)
+    if isinstance(action, Answer):
+        # Where there is but one answer, such as "done", it stands for any.
+        number = answers.index(action.text) if action.text in answers else len(answers) - 1
+        if number >= nvec[2] or (len(answers) > 1 and answers[number] != action.text):
+            return None
+        element[[0, 2]], used[[0, 2]] = (len(specs), number), (True, len(answers) > 1)
+        return element, used
+    names = [spec.name for spec in specs]
+    if not isinstance(action, ToolCall) or action.name not in names:
+        return None
+    element[0] = names.index(action.name)
+    kinds = {argument.kind for argument in specs[element[0]].arguments}
+    used[:] = [True, *(bool(kinds & part) for part in _PARTS_OF)]
+    asked = set(map(str, action.arguments.values()))
+    choices = [list(range(size)) if matters else [0] for size, matters in zip(nvec, used, strict=True)]
+    if used[2]:
+        choices[2] = [number for number in choices[2] if number < len(phrases) and phrases[number] in asked]
+    for element[1:] in product(*choices[1:]):
+        made = discrete_action(element, specs, episode, phrases, answers)
+        # Discrete actions give every argument a value, also those that have one of their own.
+        if isinstance(made, ToolCall) and {**made.arguments, **action.arguments} == made.arguments:
+            return element, used
+    return None
+
+
 def _clicked(mode: int, cell: int, image: NamedImage, workspace: Workspace) -> list[list[float]]:
     if mode % 3 == 2 and image.name in workspace.points:
         points = workspace.points[image.name].points
@@ -206,7 +265,7 @@ def _meant(spec: ToolSpec, image: NamedImage, workspace: Workspace) -> list[str]
 
 
 def _made_together(one: NamedImage, other: NamedImage) -> bool:
-    return one.maker == other.maker != "input" and one.group == other.group
+    return one.maker == other.maker and one.group == other.group
 
 
 def discrete_masks(specs: Sequence[ToolSpec], nvec: Sequence[int], episode: Episode) -> BoolArray:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import gymnasium as gym
 import numpy as np
 
-from visenv.actions import discrete_action, discrete_masks, structured_action
+from visenv.actions import discrete_action, discrete_masks, encode_discrete, structured_action
 from visenv.datasets.base import Dataset
 from visenv.datasets.making import make_dataset
 from visenv.driving import drive
@@ -29,7 +29,7 @@ from visenv.rewards.metrics.base import update_all
 from visenv.spaces import discrete_space, observation_space, phrase_candidates, structured_space, text_space
 from visenv.tools.base import Tool
 from visenv.tools.toolsets import make_toolset
-from visenv.types import Action, Answer, BoolArray, Malformed, Pixels, Sample, ToolCall
+from visenv.types import Action, Answer, BoolArray, IntArray, Malformed, Pixels, Sample, ToolCall
 
 RENDER_SIDE = 512
 """Pixels of a side of rendered frames: the same for every picture, as videos need it."""
@@ -306,6 +306,33 @@ class VisionToolEnv(gym.Env[Observation, Any]):
         if self.action_mode == "discrete":
             return discrete_action(action, self._specs, self.episode, self.phrases, self.answers)
         return structured_action(action, self._specs, self.episode)
+
+    def encode(self, action: Action) -> tuple[IntArray, BoolArray] | None:
+        """The discrete action that means a call or an answer, for whoever learns from policies by rule.
+
+        Args:
+            action: that could be taken now.
+
+        Returns:
+            (6,) int64 the element of ``action_space``, the first of several, and (6,) bool which of its parts matter;
+            None if no discrete action means that.
+
+        Raises:
+            InvalidData: in another action mode than ``discrete``.
+
+        Example:
+            >>> import gymnasium as gym
+            >>> from visenv.types import ToolCall
+            >>> env = gym.make("VisHarness/RefSeg-v0", experts="oracle", action_mode="discrete").unwrapped
+            >>> _ = env.reset(seed=0)
+            >>> element, used = env.encode(ToolCall("PhraseToBoxMask", {"images": ["img_0"], "phrase": env.phrases[2]}))
+            >>> element.tolist(), used.tolist()
+            ([0, 0, 2, 0, 0, 0], [True, True, True, False, False, False])
+        """
+        if not isinstance(self.action_space, gym.spaces.MultiDiscrete):
+            raise InvalidData(f"Expected action_mode='discrete' for encode(), but this is {self.action_mode!r}.")
+        nvec = self.action_space.nvec.tolist()
+        return encode_discrete(action, self._specs, nvec, self.episode, self.phrases, self.answers)
 
     def metrics(self) -> dict[str, float]:
         """The episode's own figures: its benchmark's metrics over this one sample, and what it cost."""

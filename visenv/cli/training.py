@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import typer
 from rich.markup import escape
-from rich.progress import TaskID
+from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from visenv.cli import options as option
 from visenv.cli.common import JSON, OWN, given, known_id, make_env, output, parse_tasks, print_json, progress_bar
 from visenv.cli.runs import INTERRUPTED, free_folder
 from visenv.errors import InvalidData, MissingDependency
+from visenv.policies import make_policy
 
 # visenv.training itself loads no trainer before it is asked to train.
 from visenv.training import TrainConfig, evaluate, one_thread_each
@@ -39,6 +41,10 @@ def train(
     start: Path | None = typer.Option(
         None, "--from", help="Folder of a training run to begin with, such as one of easier samples.", file_okay=False
     ),
+    imitate: str | None = typer.Option(
+        None, help="A policy to imitate before the first step of PPO, such as scripted, by name or with arguments."
+    ),
+    demonstrations: int = typer.Option(1000, min=1, help="Episodes that the imitated policy plays."),
     seed: int = typer.Option(0, min=0, help="Of weights, samples and actions."),
     eval_episodes: int | None = typer.Option(
         None, min=1, help="Episodes of the evaluation. (default: 500, or steps/32 if that is less)", show_default=False
@@ -60,6 +66,8 @@ def train(
 ) -> None:
     """Train an agent with PPO, compare it with the policies that need no training, and make a page of it all."""
     name = known_id(env_id)
+    if imitate is not None:
+        make_policy(imitate)
     if step_cost:
         if reward not in (None, "visharness"):
             raise InvalidData(f"Expected --step-cost with --reward visharness, but got --reward {reward}.")
@@ -85,6 +93,8 @@ def train(
         n_envs,
         eval_episodes,
         start=None if start is None else str(start),
+        imitate=imitate,
+        demonstrations=demonstrations,
         env=env,
         hyperparameters=dict(map(_hyperparameter, settings)),
     )
@@ -94,7 +104,7 @@ def train(
     one_thread_each()
     try:
         _learn(config, folder, overwrite)
-        report = _evaluate(folder, config)
+        report = _evaluate(folder)
     except KeyboardInterrupt:
         typer.echo(f"Interrupted. The same command with --out {folder} goes on from there.", err=True)
         raise typer.Exit(INTERRUPTED) from None
@@ -130,19 +140,25 @@ def _learn(config: TrainConfig, folder: Path, overwrite: bool) -> None:
                 speed = f" · {line['steps_per_second']:.0f} steps/s"
                 bar.update(task, score=f"reward {line['reward']:+.2f}{measured}{speed}")
 
-        run_training(config, folder, overwrite=overwrite, progress=show)
+        run_training(config, folder, overwrite=overwrite, progress=show, imitating=_told(bar))
 
 
-def _evaluate(folder: Path, config: TrainConfig) -> dict[str, Any]:
+def _evaluate(folder: Path) -> dict[str, Any]:
     with progress_bar() as bar:
-        tasks: dict[str, TaskID] = {}
+        told = _told(bar)
+        return evaluate(folder, progress=lambda who, done, total: told(f"evaluating {who}", done, total))
 
-        def show(who: str, done: int, total: int) -> None:
-            if who not in tasks:
-                tasks[who] = bar.add_task(escape(f"evaluating {who}"), total=total, score="")
-            bar.update(tasks[who], completed=done)
 
-        return evaluate(folder, progress=show)
+def _told(bar: Progress) -> Callable[[str, int, int], None]:
+    """Who shows a bar for each thing that is being done."""
+    tasks: dict[str, TaskID] = {}
+
+    def show(what: str, done: int, total: int) -> None:
+        if what not in tasks:
+            tasks[what] = bar.add_task(escape(what), total=total, score="")
+        bar.update(tasks[what], completed=done)
+
+    return show
 
 
 def _print(report: dict[str, Any], page: Path) -> None:

@@ -78,6 +78,8 @@ def _pieces(run: TrainingRun) -> Iterator[str]:
 def _header(env_id: str, settings: Mapping[str, Any]) -> Markup:
     env = settings.get("env")
     shown = {name: settings.get(name) for name in _SETTINGS} | (env if isinstance(env, dict) else {})
+    if settings.get("imitate") is not None:
+        shown |= {name: settings.get(name) for name in ("imitate", "demonstrations")}
     hyperparameters = settings.get("hyperparameters")
     rest = hyperparameters if isinstance(hyperparameters, dict) else {}
     chips = [

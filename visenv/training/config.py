@@ -72,6 +72,10 @@ class TrainConfig:
     """Episodes of the evaluation; None for 500, or steps / 32 if that is less."""
     start: str | None = None
     """Folder of a training run whose policy this one begins with, such as one of easier samples; None for chance."""
+    imitate: str | None = None
+    """A policy whose play is imitated before the first step of PPO, such as ``"scripted"``."""
+    demonstrations: int = 1000
+    """Episodes that it plays."""
     env: Mapping[str, Any] = field(default_factory=dict)
     """Keywords of the environment, as JSON values."""
     hyperparameters: Mapping[str, float | int] = field(default_factory=dict)
@@ -85,6 +89,7 @@ class TrainConfig:
             ("seed", 0, 2**32 - 1),
             ("n_envs", 1, math.inf),
             ("eval_episodes", 1, math.inf),
+            ("demonstrations", 1, math.inf),
         ):
             value = getattr(self, name)
             if name == "eval_episodes" and value is None:
@@ -95,6 +100,8 @@ class TrainConfig:
                 raise InvalidData(
                     f"Expected {name} to be a {kind.__name__.lower()}, but got {getattr(self, name)!r:.80}."
                 )
+        if self.imitate is not None and not isinstance(self.imitate, str):
+            raise InvalidData(f"Expected imitate to be the name of a policy, but got {self.imitate!r:.80}.")
         try:
             json.dumps(dict(self.env))
         except (TypeError, ValueError) as error:

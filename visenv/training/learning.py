@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, TextIO
@@ -17,6 +18,7 @@ import numpy as np
 
 from visenv.errors import InvalidData
 from visenv.training.config import CONFIG, EVALUATION, TrainConfig
+from visenv.training.imitation import demonstrate, imitate
 from visenv.training.trained import WEIGHTS, algorithm, load_weights, save_weights
 from visenv.wrappers.recording import plain_json
 
@@ -38,6 +40,8 @@ _WRITTEN = (
 
 Progress = Callable[[int, "dict[str, Any] | None"], None]
 """Told of the steps taken so far, and after each rollout of its line of the curve."""
+Imitating = Callable[[str, int, int], None]
+"""Told what is being done, how much of it is, and how much there is."""
 
 
 def train(
@@ -46,6 +50,7 @@ def train(
     *,
     overwrite: bool = False,
     progress: Progress = lambda steps, line: None,
+    imitating: Imitating = lambda what, done, total: None,
 ) -> int:
     """Train a policy, or go on with a run that was stopped.
 
@@ -58,12 +63,14 @@ def train(
         folder: where to; made if it is missing.
         overwrite: whether a run that the folder holds may be replaced.
         progress: told how far it is.
+        imitating: told how far it is before the first step, where a policy is imitated.
 
     Returns:
         The steps that the policy has been trained for.
 
     Raises:
-        InvalidData: if the folder holds a run of other settings, or a broken one.
+        InvalidData: if the folder holds a run of other settings, or a broken one; if no turn of the policy that is to
+            be imitated is a discrete action.
         MissingDependency: if Stable-Baselines3 is not installed.
     """
     from visenv.adapters.sb3 import make_vec_env
@@ -86,6 +93,10 @@ def train(
             (run / UNTRAINED).mkdir(exist_ok=True)
             config.save(run / UNTRAINED)
             save_weights(model, run / UNTRAINED / WEIGHTS)
+            if config.imitate is not None:
+                shown = demonstrate(config, partial(imitating, f"watching {config.imitate}"))
+                imitate(model, shown, config, partial(imitating, f"imitating {config.imitate}"))
+                save_weights(model, run / WEIGHTS)
         seconds = _cut_curve(run / CURVE, done)
         progress(done, None)
         if done < config.steps:

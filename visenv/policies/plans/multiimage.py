@@ -10,6 +10,7 @@ from itertools import product
 import cv2
 import numpy as np
 
+from visenv.envs.questions import EVERYTHING
 from visenv.episode import Episode
 from visenv.policies.base import Plan
 from visenv.types import Answer, AnswerTruth, BoolArray, Detections, FloatArray, Pixels, ToolCall
@@ -19,8 +20,6 @@ _COUNTED = re.compile(r"(?:many|Count the) (\w+ \w+) (?:are there )?in all")
 _NAMED = re.compile(r"(?:is the|the same) (\w+ \w+?)(?: the largest|\.)")
 _IMAGE = re.compile(r"img_(\d+)")
 NOTHING = Detections(np.zeros((0, 4)))
-EVERYTHING = "object"
-"""The phrase that stands for whatever there is."""
 COLOUR, SHAPE = 30.0, 0.35
 """Distances in Lab, and between the logarithms of Hu moments, at which two things differ about as much."""
 
