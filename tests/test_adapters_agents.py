@@ -1,14 +1,19 @@
 """VipAct's agents as agents: who acts when, what each sees, and PettingZoo's own tests."""
 
 import pickle
+from collections import Counter
+from functools import cache
 
 import gymnasium as gym
 import numpy as np
 import pytest
-from pettingzoo.test import api_test, seed_test
+from pettingzoo.test import api_test, parallel_api_test, parallel_seed_test, render_test, seed_test
+from pettingzoo.utils.conversions import aec_to_parallel, turn_based_aec_to_parallel
 
 from visenv.adapters.agents import CAPTIONER, COMPARER, MARK_READER, ORCHESTRATOR, SILENCE, SpecialistsEnv, play
 from visenv.capabilities import Description
+from visenv.datasets.listed import SampleList
+from visenv.datasets.perceptual import PerceptualDataset
 from visenv.errors import EpisodeOver, InvalidData
 from visenv.images import letterbox
 
@@ -30,6 +35,105 @@ def ask(name, **arguments):
 def test_pettingzoos_tests_pass(capsys):
     api_test(make(), num_cycles=60)
     seed_test(make, num_cycles=20)
+    render_test(make)
+
+
+@pytest.mark.filterwarnings("error")
+def test_pettingzoos_tests_of_parallel_environments_pass_for_agents_that_take_turns(capsys):
+    """All give an action, and that of the agent whose turn it is counts. Acting at once is not what they do."""
+    parallel_api_test(turn_based_aec_to_parallel(make()), num_cycles=60)
+    parallel_seed_test(lambda: turn_based_aec_to_parallel(make()), num_cycles=20)
+    with pytest.raises(AssertionError, match="is_parallelizable"):
+        aec_to_parallel(make())
+
+
+@cache
+def drawn():
+    """A few samples that are drawn once."""
+    return SampleList("scenes", [PerceptualDataset("val", 0).get(index) for index in range(6)], split="val")
+
+
+BROKEN = "no turn of any grammar"
+ALL_ASKED = """Thought: all
+Action Input:
+```python
+image_captioning(image="img_0", focus="a")
+visual_prompt_describe(image="img_0")
+image_comparison(images=["img_0", "img_1"], focus="b")
+```"""
+
+
+def cycle(env, seed, choose, index=None):
+    """Play an episode as PettingZoo's loop does, and check at every step what its cycle tests claim.
+
+    Returns the turns of each agent, the last one, which is none, not counted.
+    """
+    env.reset(seed=seed, options={} if index is None else {"index": index})
+    turns, ended = Counter(), set()
+    for agent in env.agent_iter(max_iter=500):
+        assert agent not in ended, "No agent acts after its end."
+        observation, _, terminated, truncated, info = env.last()
+        assert env.observation_space(agent).contains(observation)
+        assert set(env.agents) == set(env.infos) == set(env.rewards) == set(env.terminations) == set(env.truncations)
+        if terminated or truncated:
+            ended.add(agent)
+            assert env.step(None) is None
+            assert agent not in env.agents
+            continue
+        assert not ended, "All end at once."
+        turns[agent] += 1
+        assert turns[ORCHESTRATOR] <= env.env.config.max_turns
+        assert env.step(choose(agent)) is None
+    assert env.agents == []
+    assert ended == set(env.possible_agents), "Every agent gets its last step."
+    assert env.env.episode.done
+    assert turns[ORCHESTRATOR] == env.env.episode.turns
+    with pytest.raises(EpisodeOver):
+        env.step(None)
+    return turns
+
+
+@pytest.mark.parametrize("mode", ["structured", "discrete", "text"])
+def test_cycles_of_random_agents_end_with_every_agent(mode):
+    env = make(dataset=drawn(), action_mode=mode, max_turns=6)
+    ends = {}
+    for seed in range(40):
+        turns = cycle(env, seed, lambda agent: env.action_space(agent).sample())
+        ends[seed] = (turns, env.env.episode.outcome.termination)
+    early = [turns for turns, why in ends.values() if why == "answer"]
+    assert bool(early) == (mode != "text"), "Letters by chance are no answer, tools by chance are now and then."
+    assert all(turns[ORCHESTRATOR] == 6 for turns, why in ends.values() if why == "max_turns")
+    turns = cycle(env, 3, lambda agent: env.action_space(agent).sample())
+    assert (turns, env.env.episode.outcome.termination) == ends[3], "A seed is a game."
+
+
+def test_cycles_last_as_long_as_the_orchestrator_has_turns():
+    env = make(action_mode="text", dialect="vipact", max_turns=4)
+    words = {ORCHESTRATOR: BROKEN}
+    assert cycle(env, 0, words.get) == {ORCHESTRATOR: 4}
+    words = {ORCHESTRATOR: ALL_ASKED, CAPTIONER: "a", COMPARER: "b", MARK_READER: "c"}
+    assert cycle(env, 0, words.get, index=4) == dict.fromkeys(words, 4), "Each is asked once in each of four turns."
+    words = {ORCHESTRATOR: "Thought: so\nFinal Answer: A"}
+    assert cycle(env, 0, words.get) == {ORCHESTRATOR: 1}
+
+
+def test_a_cycle_that_an_expert_breaks_ends_for_all():
+    env = make(experts={"*": "classical", "EstimateDepth": BrokenDepth()}, max_turns=4)
+    assert cycle(env, 0, lambda agent: ask("DepthEstimation", image="img_0")) == {ORCHESTRATOR: 1}
+    assert env.env.episode.problem
+    env.reset(seed=0)
+    env.step(ask("DepthEstimation", image="img_0"))
+    assert set(env.truncations.values()) == {True}
+    assert set(env.terminations.values()) == {False}
+    assert set(env.rewards.values()) == {0.0}
+
+
+class BrokenDepth:
+    name = fingerprint = "broken-depth"
+    capabilities, max_batch, per_sample = ("EstimateDepth",), 4, False
+
+    def run(self, requests):
+        raise RuntimeError("out of order")
 
 
 def test_a_specialist_sees_what_it_was_given_and_nothing_else():

@@ -1,8 +1,17 @@
 """PettingZoo's own tests on the environment of an actor and a verifier."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
-from pettingzoo.test import api_test, parallel_api_test, parallel_seed_test, seed_test
+from pettingzoo.test import (
+    api_test,
+    max_cycles_test,
+    parallel_api_test,
+    parallel_seed_test,
+    render_test,
+    seed_test,
+)
 from stubs import BrightExpert, SquareDataset
 
 from visenv.adapters.pettingzoo import ACCEPT, SEND_BACK, SENT_BACK, ActorVerifierEnv, aec_env
@@ -27,6 +36,18 @@ def test_pettingzoos_tests_pass(capsys):
     parallel_seed_test(make, num_cycles=20)
     api_test(aec_env(ENV_ID, dataset=SquareDataset(), experts=BrightExpert()), num_cycles=60)
     seed_test(lambda: aec_env(ENV_ID, dataset=SquareDataset(), experts=BrightExpert()), num_cycles=20)
+    render_test(lambda render_mode: aec_env(ENV_ID, dataset=SquareDataset(), render_mode=render_mode))
+
+
+def test_pettingzoos_test_of_cycles_passes():
+    """With texts by chance, which are no answer, an episode lasts as many cycles as it has turns."""
+    keywords = {"dataset": SquareDataset(), "experts": BrightExpert(), "action_mode": "text"}
+    max_cycles_test(
+        SimpleNamespace(
+            env=lambda max_cycles: aec_env(ENV_ID, max_turns=max_cycles, **keywords),
+            parallel_env=lambda max_cycles: ActorVerifierEnv(ENV_ID, max_turns=max_cycles, **keywords),
+        )
+    )
 
 
 def test_an_accepted_answer_ends_the_episode_and_pays_both():
