@@ -38,6 +38,8 @@ coordinates, and can be compared like any other.
 - You have {max_turns} turns in all, and a call that cannot be carried out uses one up."""
 GAP = 8
 """Pixels of white between images that are joined."""
+WIDEST = 16_384
+"""Pixels that images which are joined are wide together, at most."""
 EVERYTHING = "object"
 """The phrase that stands for whatever there is."""
 NAMED, OFFERED = 4, 4
@@ -175,10 +177,15 @@ def with_options_shuffled(sample: Sample, seed: int) -> Sample:
 def side_by_side(images: Sequence[Pixels]) -> Pixels:
     """Images as one, from left to right, at the height of the tallest, with white between them.
 
+    Where one is a thin strip, which would become as wide as it is flat, all are lower.
+
     Returns:
         (H, W, 3) uint8.
     """
     height = max(image.shape[0] for image in images)
+    # What a pixel of height makes in width, over all of them.
+    wide = sum(image.shape[1] / image.shape[0] for image in images)
+    height = min(height, max(1, int(WIDEST / wide)))
     parts: list[Pixels] = []
     for image in images:
         width = max(1, round(image.shape[1] * height / image.shape[0]))

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 
 import numpy as np
 import pyarrow as pa
@@ -129,6 +130,7 @@ def test_hidden_answers_are_not_scored(folder):
         ({"answer": 1}, "letter of one of 3 options"),
         ({"choices": ["one"]}, "at least two choices"),
         ({"choices": "abc"}, "at least two choices"),
+        ({"choices": [f"number {number}" for number in range(27)]}, "at most 26 choices"),
         ({"question": " "}, "Expected a question"),
         ({"image_1": None}, "Expected a picture in 'image_1'"),
         ({"image_1": "../../secret.png"}, "relative path inside"),
@@ -166,6 +168,22 @@ def test_an_option_that_reads_like_a_letter_is_accepted_by_its_own_letter_alone(
     assert exact_match("(A)", truth.answers) == 0
     assert blink.grouped("A", ["two", "two"], "Counting").answers == ("A",)
     assert blink.grouped("A", ["3", "4"], "Counting").answers == ("A", "3")
+
+
+@pytest.mark.parametrize(
+    ("options", "wrong"),
+    [
+        (["the cat", "a cat", "a dog"], "a cat"),
+        (["Yes", "yes.", "no"], "yes."),
+        (["the B", "left"], "B"),
+        (["1.5", "15"], "15"),
+        (["+", "5"], ""),
+        (["?!", "5"], "!"),
+    ],
+)
+def test_no_text_is_accepted_that_another_option_or_no_answer_reads_like(options, wrong):
+    """As answers are compared: in lower case, without articles and punctuation."""
+    assert exact_match(wrong, blink.grouped("A", options, "IQ_Test").answers) == 0
 
 
 # --- MMVP -----------------------------------------------------------------------------------------------------------
@@ -231,6 +249,33 @@ def test_a_broken_question_costs_its_own_sample(pairs, line, message):
     (pairs / "Questions.csv").write_text(f"{QUESTIONS.splitlines()[0]}\n{line}\n")
     with pytest.raises(DatasetError, match=message):
         mmvp.MMVP(pairs).get(0)
+
+
+def test_brackets_in_an_option_are_no_mark():
+    assert mmvp.options_of("(A) One cat(s)  (b) (f) Two(b)") == ["One cat(s)", "(f) Two(b)"]
+    assert mmvp.options_of("(a) it (C) them") == []
+    assert mmvp.options_of("well (a) it (b) them") == []
+    assert mmvp.options_of("(a) it (b) ") == []
+    assert mmvp.options_of("") == []
+
+
+def test_options_are_read_in_bounded_time():
+    """A pattern that goes back for every space would take minutes."""
+    spaces = " " * 100_000
+    assert mmvp.options_of(f"(a) one{spaces}more (b) two") == [f"one{spaces}more", "two"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_pipes_in_a_folder_are_no_files(pairs):
+    """To open one would wait for ever."""
+    (pairs / "MMVP Images" / "1.jpg").unlink()
+    os.mkfifo(pairs / "MMVP Images" / "1.jpg")
+    with pytest.raises(DatasetError, match="no picture"):
+        mmvp.MMVP(pairs).get(0)
+    (pairs / "Questions.csv").unlink()
+    os.mkfifo(pairs / "Questions.csv")
+    with pytest.raises(DatasetError, match="no file"):
+        mmvp.MMVP(pairs)
 
 
 # --- scoring --------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import os
 import struct
 import warnings
 import zlib
@@ -248,6 +249,13 @@ def test_paths_that_lead_nowhere(tmp_path):
         load_image(tmp_path)
     with pytest.raises(InvalidImage):
         load_image("a\0b.png")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_refused_since_it_would_be_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "1.png")
+    with pytest.raises(InvalidImage, match="pipe"):
+        load_image(tmp_path / "1.png")
 
 
 @given(st.binary(max_size=300), st.sampled_from(["", "PNG", "JPEG", "GIF", "TIFF", "WEBP"]), st.integers(0, 200))

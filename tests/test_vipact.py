@@ -15,6 +15,7 @@ from visenv.datasets.perceptual.forms import FORMS
 from visenv.datasets.perceptual.marks import INK, KINDS, Mark, draw_marks
 from visenv.datasets.perceptual.views import Standing, look_at_plain
 from visenv.datasets.several.forms import NoRoom, look_of
+from visenv.envs.questions import GAP, WIDEST, side_by_side
 from visenv.errors import DatasetError, InvalidData
 from visenv.experts.sight import Sight
 from visenv.experts.sight.marks import find_marks
@@ -227,6 +228,17 @@ def test_several_images_can_be_joined_into_one():
     assert one.size == (first.shape[1] + second.shape[1] + third.shape[1] + 16, first.shape[0])
     np.testing.assert_array_equal(one.pixels[:, -third.shape[1] :], third)
     assert play(env, "oracle", 4)[0] == 1
+
+
+def test_strips_are_not_joined_into_a_picture_that_fills_the_memory():
+    flat, narrow = np.zeros((1, 1920, 3), np.uint8), np.full((1080, 1, 3), 7, np.uint8)
+    height, width, _ = side_by_side([flat, narrow]).shape
+    assert 1 <= height < 1080
+    assert 1920 <= width <= WIDEST + 2 * GAP
+    four = [np.full((1080, 1920, 3), shade, np.uint8) for shade in range(4)]
+    whole = side_by_side(four)
+    assert whole.shape == (1080, 4 * 1920 + 3 * GAP, 3), "Pictures of the largest size are joined as they are."
+    np.testing.assert_array_equal(whole[:, -1920:], four[3])
 
 
 @pytest.mark.parametrize("env_id", IDS)

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import io
 import os
+import stat
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
@@ -138,6 +139,9 @@ def load_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS, max_side: i
 
 def _open_path(path: str, max_pixels: int) -> Pixels:
     try:
+        # To open a pipe would wait for somebody to write into it.
+        if stat.S_ISFIFO(os.stat(path).st_mode):
+            raise InvalidImage(f"Cannot read {path!r}: it is a pipe. Give the bytes that come out of it.")
         with open(path, "rb") as file:
             return _open(file, file.peek(256)[:256], repr(path), max_pixels)
     except FileNotFoundError:

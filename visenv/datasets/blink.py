@@ -34,6 +34,7 @@ from visenv.datasets.tables import ParquetRows
 from visenv.errors import DatasetError
 from visenv.images import ImageSource
 from visenv.types import AnswerTruth, Sample
+from visenv.wording import normalize_answer
 
 TASKS = (
     "Art_Style",
@@ -111,6 +112,8 @@ class Blink(FolderDataset):
             raise DatasetError(f"Expected a question as a text in {where}, but got {question!r:.60}.")
         if not isinstance(options, list) or len(options) < 2 or not all(is_query(option) for option in options):
             raise DatasetError(f"Expected at least two choices as texts in {where}, but got {options!r:.60}.")
+        if len(options) > len(LETTERS):
+            raise DatasetError(f"Expected at most {len(LETTERS)} choices in {where}, but there are {len(options)}.")
         sources = [row[name] for name in IMAGES if row.get(name) is not None]
         if not sources:
             raise DatasetError(f"Expected a picture in {IMAGES[0]!r} of {where}, but there is none.")
@@ -156,11 +159,14 @@ def truth_of(answer: object, options: Sequence[str], group: str, where: str) -> 
 def grouped(letter: str, options: Sequence[str], group: str) -> AnswerTruth:
     """The truth of a question whose right option has a letter.
 
-    Its text is accepted too, unless it might be taken for a letter, or another option reads the same.
+    Its text is accepted too, unless it might be taken for a letter or for no answer, or another option reads the same:
+    as answers are compared, without articles and punctuation.
     """
     right = options[LETTERS.index(letter)]
     truth = answers_with(right, options)
-    plain = right.strip("(). ").upper() not in tuple(LETTERS) and list(options).count(right) == 1
+    read = [normalize_answer(option) for option in options]
+    own = read[LETTERS.index(letter)]
+    plain = own.upper() not in ("", *LETTERS) and read.count(own) == 1
     return replace(truth, answers=(letter, right) if plain else (letter,), group=group)
 
 

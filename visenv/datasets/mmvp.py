@@ -26,7 +26,7 @@ from visenv.datasets.files import (
     read_bytes,
     resolve_inside,
 )
-from visenv.datasets.options import asked_with
+from visenv.datasets.options import LETTERS, asked_with
 from visenv.errors import DatasetError
 from visenv.types import Sample
 
@@ -36,7 +36,7 @@ COLUMNS = ("Index", "Question", "Options", "Correct Answer")
 VOCABULARY = ("person", "dog", "cat", "bird", "flower", "car", "cup", "door", "hand", "eye")
 """Simple phrases for the discrete action mode."""
 _LAYOUT = f"{FILE} ({', '.join(COLUMNS)}) and {PICTURES}/1.jpg, 2.jpg, …"
-_OPTION = re.compile(r"\(([a-zA-Z])\)\s*(.*?)\s*(?=\([a-zA-Z]\)|$)", re.DOTALL)
+_MARK = re.compile(r"\(([a-zA-Z])\)")
 
 
 class MMVP(FolderDataset):
@@ -90,19 +90,29 @@ def pair_of(number: int) -> int:
 
 
 def options_of(text: str) -> list[str]:
-    """Options as they stand in one cell; empty if they do not stand there in order.
+    """Options as they stand in one cell, ``(a) … (b) …``; empty if they do not stand there in order.
+
+    What is in brackets and not the next letter belongs to an option.
 
     Example:
-        >>> options_of("(a) Open (b) Closed")
-        ['Open', 'Closed']
+        >>> options_of("(a) Open (b) Closed"), options_of("(a) One apple (b) Two apple(s)")
+        (['Open', 'Closed'], ['One apple', 'Two apple(s)'])
     """
-    found = _OPTION.findall(text)
-    letters = "".join(letter.lower() for letter, _ in found)
-    good = "abcdefghijklmnopqrstuvwxyz".startswith(letters) and all(option.strip() for _, option in found)
-    return [option for _, option in found] if good else []
+    text = text.strip()
+    marks: list[re.Match[str]] = []
+    for mark in _MARK.finditer(text):
+        if mark.group(1).upper() == LETTERS[len(marks) : len(marks) + 1]:
+            marks.append(mark)
+    if not marks or marks[0].start() != 0:
+        return []
+    ends = [*(mark.start() for mark in marks[1:]), len(text)]
+    options = [text[mark.end() : end].strip() for mark, end in zip(marks, ends, strict=True)]
+    return options if all(options) else []
 
 
 def _read(file: Path) -> list[dict[str, str]]:
+    if not file.is_file():
+        raise DatasetError(f"There is no file {str(file)!r}. Layout: {_LAYOUT}.")
     data = read_bytes(file, MAX_ANNOTATION_BYTES)
     try:
         text = data.decode("utf-8-sig")
@@ -123,7 +133,7 @@ def _read(file: Path) -> list[dict[str, str]]:
         cells = {name: row[name] for name in COLUMNS}
         index = cells["Index"]
         if not all(isinstance(value, str) for value in cells.values()) or not re.fullmatch(
-            r"[1-9]\d{0,8}", index.strip()
+            r"[1-9][0-9]{0,8}", index.strip()
         ):
             raise DatasetError(f"Expected a number from 1 and a cell for each column in row {line} of {str(file)!r}.")
         known.append(cells)
