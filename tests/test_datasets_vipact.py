@@ -253,7 +253,7 @@ def test_a_broken_question_costs_its_own_sample(pairs, line, message):
 
 def test_brackets_in_an_option_are_no_mark():
     assert mmvp.options_of("(A) One cat(s)  (b) (f) Two(b)") == ["One cat(s)", "(f) Two(b)"]
-    assert mmvp.options_of("(a) it (C) them") == []
+    assert mmvp.options_of("(a) it (C) them") == ["it (C) them"], "One option, which is no question."
     assert mmvp.options_of("well (a) it (b) them") == []
     assert mmvp.options_of("(a) it (b) ") == []
     assert mmvp.options_of("") == []
