@@ -8,10 +8,16 @@ that could backtrack.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from numbers import Integral, Real
 from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
 
 from visenv.errors import InvalidData
 from visenv.protocol.strict_json import load_json
+from visenv.types import BoolArray
 
 MAX_TEXT = 100_000
 """Characters of a turn that is read; a longer one has neither form nor answer."""
@@ -32,7 +38,7 @@ def is_think_answer(text: str) -> bool:
         >>> is_think_answer("<think>left one</think> <answer>[]</answer>"), is_think_answer("<answer>[]</answer>")
         (True, False)
     """
-    text = _bounded(text).strip()
+    text = bounded(text).strip()
     if any(text.count(tag) != 1 for tag in ("<think>", "</think>", "<answer>", "</answer>")):
         return False
     before, _, rest = text.partition("</think>")
@@ -56,7 +62,7 @@ def find_answer(text: str) -> str | None:
         >>> find_answer("so <answer> red </answer>"), find_answer("<answer>a</answer><answer>b</answer>")
         ('red', None)
     """
-    text = _bounded(text)
+    text = bounded(text)
     if text.count("<answer>") != 1 or text.count("</answer>") != 1:
         return None
     inside, closed, _ = text.partition("<answer>")[2].partition("</answer>")
@@ -113,8 +119,30 @@ def as_share(value: float, name: str) -> float:
     Raises:
         InvalidData: if it is none.
     """
-    if not isinstance(value, (int, float)) or not math.isfinite(value) or not 0 <= value <= 1:
+    if not isinstance(value, Real) or not math.isfinite(value) or not 0 <= value <= 1:
         raise InvalidData(f"Expected argument `{name}` to be a number in [0, 1], but got {value!r:.80}.")
+    return float(value)
+
+
+def as_shares(values: Iterable[float], name: str) -> list[float]:
+    """Numbers in [0, 1], or what is wrong with them.
+
+    Raises:
+        InvalidData: if one is none, or they are no sequence.
+    """
+    if not isinstance(values, Iterable):
+        raise InvalidData(f"Expected argument `{name}` to be a sequence of numbers in [0, 1], but got {values!r:.80}.")
+    return [as_share(value, name) for value in values]
+
+
+def as_amount(value: float, name: str) -> float:
+    """A finite number of at least 0, or what is wrong with it.
+
+    Raises:
+        InvalidData: if it is none.
+    """
+    if not isinstance(value, Real) or not math.isfinite(value) or value < 0:
+        raise InvalidData(f"Expected argument `{name}` to be a number of at least 0, but got {value!r:.80}.")
     return float(value)
 
 
@@ -124,12 +152,32 @@ def as_count(value: int, name: str) -> int:
     Raises:
         InvalidData: if it is none.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 0:
         raise InvalidData(f"Expected argument `{name}` to be a whole number of at least 0, but got {value!r:.80}.")
-    return value
+    return int(value)
 
 
-def _bounded(text: str) -> str:
+def as_flags(values: ArrayLike, name: str) -> BoolArray:
+    """(N,) flags, or what is wrong with them: a text or a NaN would count as true.
+
+    Raises:
+        InvalidData: if they are not of one dimension, or one is neither false nor true, 0 nor 1.
+    """
+    try:
+        flags = np.asarray(values)
+    except ValueError:
+        flags = np.empty((0, 0))
+    if flags.ndim != 1 or (flags.size and (flags.dtype.kind not in "biuf" or not ((flags == 0) | (flags == 1)).all())):
+        raise InvalidData(f"Expected argument `{name}` to be flags (N,), each false or true, but got {values!r:.80}.")
+    return flags.astype(np.bool_)
+
+
+def bounded(text: str) -> str:
+    """A text as it is; an empty one if it is too long to be read.
+
+    Raises:
+        InvalidData: if it is no text.
+    """
     if not isinstance(text, str):
         raise InvalidData(f"Expected argument `text` to be what a model wrote, but got {text!r:.80}.")
     return text if len(text) <= MAX_TEXT else ""

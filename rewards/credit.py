@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from visenv.errors import InvalidData
+from visenv.rewards.answer_text import as_count, as_flags
 from visenv.types import BoolArray, FloatArray, Malformed, Turn
 
 CUT_COST, FORMAT_COST, ARGUMENTS_COST = 0.5, 0.2, 0.2
@@ -157,15 +158,15 @@ def token_mask(segments: Sequence[tuple[str, int]]) -> BoolArray:
         (sum of the numbers,) bool.
 
     Raises:
-        InvalidData: if a number is negative.
+        InvalidData: if a number is negative or none, or a segment is no such pair.
 
     Example:
         >>> token_mask([("user", 2), ("assistant", 3), ("tool", 1)]).tolist()
         [False, False, True, True, True, False]
     """
-    counts = [count for _, count in segments]
-    if any(count < 0 for count in counts):
-        raise InvalidData(f"Expected numbers of tokens of at least 0, but got {counts}.")
+    if not all(isinstance(segment, Sequence) and len(segment) == 2 for segment in segments):
+        raise InvalidData(f"Expected segments (role, number of tokens), but got {segments!r:.80}.")
+    counts = [as_count(count, "number of tokens") for _, count in segments]
     return np.repeat(np.array([role == "assistant" for role, _ in segments], np.bool_), counts)
 
 
@@ -181,14 +182,17 @@ def two_layer_mask(tokens: Sequence[ArrayLike], trajectories: ArrayLike) -> list
         weight, spread over its tokens evenly: a long trajectory does not outweigh a short one. All 0 if none counts.
 
     Raises:
-        InvalidData: if there are not as many of both, or a weight is negative or not finite.
+        InvalidData: if there are not as many of both, a token is neither, or a weight is negative or not finite.
 
     Example:
         >>> [each.tolist() for each in two_layer_mask([[True, True, False], [True], [True]], [1, 1, 0])]
         [[0.25, 0.25, 0.0], [0.5], [0.0]]
     """
-    masks = [np.asarray(each, dtype=np.bool_) for each in tokens]
-    weights = np.asarray(trajectories, dtype=np.float64)
+    masks = [as_flags(each, "tokens") for each in tokens]
+    try:
+        weights = np.asarray(trajectories, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidData(f"Expected {len(masks)} weights, one a trajectory, but got {trajectories!r:.80}.") from error
     if weights.shape != (len(masks),) or not np.isfinite(weights).all() or (weights < 0).any():
         raise InvalidData(f"Expected {len(masks)} weights of at least 0, one a trajectory, but got {weights!r:.80}.")
     # A trajectory without a token of its own cannot take its share.

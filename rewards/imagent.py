@@ -9,7 +9,6 @@ purpose without it widens the gap, and where few go without, the group earns mor
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -18,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from visenv.errors import InvalidData
 from visenv.rewards.answer import answered_rightly
-from visenv.rewards.answer_text import as_share
+from visenv.rewards.answer_text import as_amount, as_flags, as_share
 from visenv.rewards.credit import token_mask, two_layer_mask
 from visenv.types import FloatArray, Outcome, Truth, Turn
 
@@ -43,7 +42,7 @@ def tool_gain(right: ArrayLike, used: ArrayLike, *, coefficient: float = COEFFIC
         shares of right answers in the group. 0 for all if everybody used it, or nobody: there is nothing to compare.
 
     Raises:
-        InvalidData: if there are not as many of both, or the coefficient is out of range.
+        InvalidData: if there are not as many of both, one is no flag, or the coefficient is out of range.
 
     Source:
         IMAgent, arXiv 2512.08980, in style.
@@ -52,8 +51,8 @@ def tool_gain(right: ArrayLike, used: ArrayLike, *, coefficient: float = COEFFIC
         >>> tool_gain([True, True, True, False], [True, True, False, False]).tolist()
         [0.25, 0.25, 0.0, 0.0]
     """
-    good, called = np.asarray(right, dtype=np.bool_), np.asarray(used, dtype=np.bool_)
-    if good.ndim != 1 or good.shape != called.shape:
+    good, called = as_flags(right, "right"), as_flags(used, "used")
+    if good.shape != called.shape:
         raise InvalidData(f"Expected as many `right` as `used` (N,), but got {good.shape} and {called.shape}.")
     worth = as_share(coefficient, "coefficient")
     if not called.any() or called.all():
@@ -132,9 +131,9 @@ class IMAgentReward:
         rate_without_tool: float = 1.0,
         tools: Sequence[str] = LOOKING_AGAIN,
     ) -> None:
-        if not 0 <= right < math.inf:
-            raise InvalidData(f"Expected argument `right` to be a number of at least 0, but got {right!r}.")
-        self.right, self.tools = float(right), frozenset(tools)
+        if isinstance(tools, str) or not all(isinstance(tool, str) for tool in tools):
+            raise InvalidData(f"Expected argument `tools` to be a list of tools' names, but got {tools!r:.80}.")
+        self.right, self.tools = as_amount(right, "right"), frozenset(tools)
         self.worth = as_share(gain, "gain") * (1 - as_share(rate_without_tool, "rate_without_tool"))
         self.bounds = (0.0, self.right + self.worth)
 

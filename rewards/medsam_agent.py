@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import ClassVar
 
 from visenv.masks import Masks
-from visenv.rewards.answer_text import as_share
+from visenv.rewards.answer_text import as_shares
 from visenv.rewards.functional.regions import mask_iou
 from visenv.types import MaskTruth, Outcome, Truth, Turn
 from visenv.workspace import Workspace
@@ -53,7 +53,7 @@ def score(ious: Sequence[float], *, stopped: bool) -> dict[str, float]:
         >>> {name: round(term, 4) for name, term in score([0.5, 0.6], stopped=True).items()}
         {'format': 0.2, 'quality': 0.532}
     """
-    values = [as_share(iou, "ious") for iou in ious]
+    values = as_shares(ious, "ious")
     form = (bool(values) + bool(stopped)) / 2
     quality = 0.0
     if values:

@@ -14,8 +14,7 @@ import math
 from collections.abc import Sequence
 from typing import ClassVar
 
-from visenv.errors import InvalidData
-from visenv.rewards.answer_text import as_count, as_share
+from visenv.rewards.answer_text import as_amount, as_count, as_share, as_shares
 from visenv.rewards.credit import potential_differences
 from visenv.rewards.functional import mask_iou
 from visenv.rewards.visharness.reward import VisHarnessReward
@@ -47,8 +46,7 @@ def process_reward(ious: Sequence[float], *, start: float = 0.0) -> list[float]:
         >>> process_reward([0.5, 0.25, 0.75])
         [0.5, -0.25, 0.5]
     """
-    shares = [as_share(iou, "ious") for iou in ious]
-    return [float(term) for term in potential_differences([as_share(start, "start"), *shares])]
+    return [float(term) for term in potential_differences([as_share(start, "start"), *as_shares(ious, "ious")])]
 
 
 def candidate_iou(workspace: Workspace, truth: MaskTruth) -> float:
@@ -103,12 +101,10 @@ class RSAgentReward:
     def __init__(
         self, final: float = FINAL, process: float = PROCESS, format: float = FORMAT, *, max_turns: int | None = None
     ) -> None:
-        for name, value in (("final", final), ("process", process), ("format", format)):
-            if not (math.isfinite(value) and value >= 0):
-                raise InvalidData(f"Expected argument `{name}` to be a number of at least 0, but got {value!r}.")
-        self.coefficients = {"final": float(final), "process": float(process), "format": float(format)}
+        given = {"final": final, "process": process, "format": format}
+        self.coefficients = {name: as_amount(value, name) for name, value in given.items()}
         turns = math.inf if max_turns is None else as_count(max_turns, "max_turns")
-        self.bounds = (-format * turns if format else 0.0, float(final + process))
+        self.bounds = (-self.coefficients["format"] * turns if format else 0.0, float(final + process))
 
     def turn(self, turn: Turn) -> dict[str, float]:
         """Return what one turn pays for its form: 0 if it is well formed."""

@@ -49,7 +49,7 @@ def score(text: str, box: ArrayLike, points: ArrayLike, *, size: tuple[int, int]
         >>> score(f"<think>big</think><answer>{json}</answer>", [10, 10, 52, 50], [[20, 20], [40, 40]])
         {'think_format': 1.0, 'json_format': 1.0, 'iou': 1.0, 'box_l1': 1.0, 'points': 0.0}
     """
-    frame = np.asarray(size, dtype=np.float64)
+    frame = _as_numbers(size)
     if frame.shape != (2,) or not (np.isfinite(frame).all() and (frame > 0).all()):
         raise InvalidData(f"Expected argument `size` to be (width, height), but got {size!r:.80}.")
     scale = SIDE / frame
@@ -135,10 +135,18 @@ def _parse(value: object) -> tuple[list[float], list[list[float]]] | None:
 
 
 def _as_box(value: ArrayLike) -> FloatArray:
-    box = np.asarray(value, dtype=np.float64)
+    box = _as_numbers(value)
     if box.shape != (4,) or not np.isfinite(box).all():
         raise InvalidData(f"Expected a box (4,) of finite numbers, but got {value!r:.80}.")
     return box
+
+
+def _as_numbers(value: ArrayLike) -> FloatArray:
+    """As numbers; none at all where something is no number."""
+    try:
+        return np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        return np.zeros(0)
 
 
 def _as_two_points(value: ArrayLike) -> FloatArray:

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from scipy.spatial.distance import cdist
 
 from visenv.errors import InvalidData
-from visenv.rewards.answer_text import MAX_TEXT, as_coordinates, find_json_answer, is_think_answer
+from visenv.rewards.answer_text import as_coordinates, bounded, find_json_answer, is_think_answer
 from visenv.rewards.functional.boxes import check_boxes
 from visenv.rewards.functional.matching import as_points, hungarian_match
 from visenv.rewards.seg_zero import inclusive_iou, points_inside
@@ -94,13 +94,17 @@ def match_score(boxes: ArrayLike, points: ArrayLike, true_boxes: ArrayLike, true
         are, as in the release.
 
     Raises:
-        InvalidData: if there are not as many boxes as points.
+        InvalidData: if there are not as many boxes as points, or something is no number.
 
     Example:
         >>> match_score([[0, 0, 40, 40]], [[20, 20]], [[0, 0, 40, 40], [90, 90, 99, 99]], [[20, 20], [95, 95]])
         1.5
     """
-    found, spots = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)[:MAX_ITEMS], as_points(points)[:MAX_ITEMS]
+    try:
+        found = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InvalidData(f"Expected argument `boxes` to be (N, 4) numbers, but got {boxes!r:.80}.") from error
+    found, spots = found[:MAX_ITEMS], as_points(points)[:MAX_ITEMS]
     if len(found) != len(spots) or not np.isfinite(found).all():
         raise InvalidData(f"Expected finite boxes and as many points, but got {len(found)} and {len(spots)}.")
     true, targets = (values[:MAX_ITEMS] for values in _check_truth(true_boxes, true_points))
@@ -123,9 +127,10 @@ def repetition_term(text: str) -> float:
         >>> repetition_term("So. It is. So. Red."), repetition_term("So. So. So.")
         (1.0, 0.0)
     """
-    sentences = [sentence.strip() for sentence in text[: MAX_TEXT + 1].split(".")]
+    known = bounded(text)
+    sentences = [sentence.strip() for sentence in known.split(".")]
     said = [sentence for sentence in sentences if sentence]
-    return float(len(text) <= MAX_TEXT and len(said) - len(set(said)) < MAX_REPEATS)
+    return float(len(known) == len(text) and len(said) - len(set(said)) < MAX_REPEATS)
 
 
 def _parse(value: object) -> _Items:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visenv.errors import InvalidData
-from visenv.rewards.imagent import loss_weights, tool_gain
+from visenv.rewards.imagent import IMAgentReward, loss_weights, tool_gain
 
 GROUPS = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=16)
 
@@ -43,6 +43,29 @@ def test_errors():
     for right, used, coefficient in (([1], [1, 0], 0.5), ([[1]], [[1]], 0.5), ([1], [1], 1.5)):
         with pytest.raises(InvalidData):
             tool_gain(right, used, coefficient=coefficient)
+
+
+@pytest.mark.parametrize("wrong", [["yes"], [float("nan")], [2], [0.5], [None], [[1], [1, 0]], None, "1"])
+def test_what_is_no_flag_is_refused_since_it_would_count_as_true(wrong):
+    for right, used in ((wrong, [1]), ([1], wrong)):
+        with pytest.raises(InvalidData, match="flags"):
+            tool_gain(right, used)
+    with pytest.raises(InvalidData, match=r"flags|number of tokens|weights"):
+        loss_weights([[("assistant", wrong)]], wrong)
+
+
+@pytest.mark.parametrize("segments", [["assistant"], [("assistant", 1.5)], [("assistant", "3")], [("assistant",)], [4]])
+def test_tokens_are_counted_in_whole_numbers(segments):
+    with pytest.raises(InvalidData):
+        loss_weights([segments], [1])
+
+
+def test_the_tools_of_the_reward_are_names():
+    """A text is a sequence of letters, of which none is a tool: nothing would ever be paid."""
+    for keywords in ({"tools": "Reflect"}, {"tools": [1]}, {"right": "1"}, {"right": float("nan")}, {"gain": None}):
+        with pytest.raises(InvalidData):
+            IMAgentReward(**keywords)
+    assert IMAgentReward(tools=["Reflect"], rate_without_tool=np.float32(0)).bounds == (0.0, 1.5)
 
 
 def test_two_layers_by_hand():

@@ -48,6 +48,8 @@ def test_bounds(ious, stopped):
 def test_an_iou_is_a_share():
     with pytest.raises(InvalidData, match="ious"):
         score([1.5], stopped=True)
+    with pytest.raises(InvalidData, match="ious"):
+        score(None, stopped=True)
 
 
 TURN = Turn(1, ToolCall("SegmentPoints"), "")

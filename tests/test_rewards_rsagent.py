@@ -1,6 +1,7 @@
 """RSAgent-style: the process term by hand and in general, and the reward in an episode."""
 
 import gymnasium as gym
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,6 +54,17 @@ def test_an_iou_is_a_share(wrong):
         process_reward(wrong)
 
 
+@pytest.mark.parametrize("wrong", [None, 0.5])
+def test_ious_are_a_sequence(wrong):
+    with pytest.raises(InvalidData, match="sequence"):
+        process_reward(wrong)
+
+
+def test_numbers_of_numpy_are_numbers():
+    assert process_reward(np.array([0.5, 0.25], np.float32)) == [0.5, -0.25]
+    assert process_reward(np.array([0, 1])) == [0, 1]
+
+
 def test_an_episode_by_hand():
     reward = RSAgentReward(final=2.0, process=1.0, format=0.25, max_turns=4)
     assert isinstance(reward, Reward)
@@ -93,7 +105,14 @@ def test_malformed_turns_cost_and_well_formed_ones_earn_nothing():
 def test_bounds_without_a_limit_of_turns():
     assert RSAgentReward().bounds == (-float("inf"), 1.5)
     assert RSAgentReward(format=0.0).bounds == (0.0, 1.5)
-    for wrong in ({"final": -1.0}, {"process": float("inf")}, {"format": float("nan")}, {"max_turns": -1}):
+    for wrong in (
+        {"final": -1.0},
+        {"process": float("inf")},
+        {"format": float("nan")},
+        {"max_turns": -1},
+        {"final": "1"},
+        {"process": None},
+    ):
         with pytest.raises(InvalidData):
             RSAgentReward(**wrong)
 

@@ -111,6 +111,8 @@ def test_errors_of_the_caller():
         {"text": good, "box": [1, 2, 3], "points": POINTS},
         {"text": good, "box": BOX, "points": [[1, 2]]},
         {"text": good, "box": BOX, "points": POINTS, "size": (0, 5)},
+        {"text": good, "box": ["left"] * 4, "points": POINTS},
+        {"text": good, "box": BOX, "points": POINTS, "size": "ab"},
     ):
         with pytest.raises(InvalidData):
             score(**keywords)

@@ -95,8 +95,11 @@ def test_errors_of_the_caller():
         for text in (written(items()), "nothing"):
             with pytest.raises(InvalidData):
                 score(text, boxes, points)
+    for boxes, points in ((BOXES, POINTS[:1]), ([["left"] * 4], POINTS[:1]), ([[1, 2, 3]], POINTS[:1])):
+        with pytest.raises(InvalidData):
+            match_score(boxes, points, BOXES, POINTS)
     with pytest.raises(InvalidData):
-        match_score(BOXES, POINTS[:1], BOXES, POINTS)
+        repetition_term(None)
 
 
 @given(st.text(alphabet='<>/thinkaswer {}[]0123,.":box_2dpoint', max_size=200))

@@ -17,8 +17,9 @@ from visenv.rewards.functional.matching import (
 )
 from visenv.rewards.functional.pictures import colour_error, edge_error, likeness, mending
 from visenv.rewards.functional.regions import dice, fit_to_frame, mask_intersection_union, mask_iou
-from visenv.rewards.functional.text import exact_match, normalize_answer, token_f1
+from visenv.rewards.functional.text import exact_match, token_f1
 from visenv.rewards.functional.turns import format_score
+from visenv.wording import normalize_answer
 
 __all__ = [
     "IOU_THRESHOLDS",
