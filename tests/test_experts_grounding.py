@@ -152,7 +152,7 @@ def test_what_is_remembered_fits_the_budget(folders, monkeypatch):
     spare = GroundingExpert(folders["grounding-dino"], memory_mb=2).spare_bytes
     assert 0 < spare < 2e6
     assert GroundingExpert(folders["grounding-dino"], memory_mb=2)._cache().limit == spare
-    monkeypatch.setattr("visenv.experts.grounding.expert.CACHE_BYTES", 6000)
+    monkeypatch.setattr("visenv.experts.models.remembering.CACHE_BYTES", 6000)
     for kind in KINDS:
         tight = GroundingExpert(folders[kind], score_threshold=0.0, text_threshold=0.0, nms_threshold=1.0)
         for request in mixed():

@@ -113,7 +113,7 @@ def test_the_segmenter_is_part_of_what_the_expert_is(folders):
     assert len(prints) == 3
     assert GroundingExpert(folder, PerSample()).per_sample
     assert not GroundingExpert(folder, Outliner()).per_sample
-    with pytest.raises(InvalidData, match="Expected a segmenter that answers SegmentPrompts"):
+    with pytest.raises(InvalidData, match="Expected segmenter to be an expert that answers SegmentPrompts"):
         GroundingExpert(folder, GroundingExpert(folder))
 
 

@@ -8,24 +8,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from visenv.byte_cache import ByteCache
-from visenv.capabilities import (
-    Candidates,
-    Expert,
-    ExpertFailure,
-    GroundPhrase,
-    Prompt,
-    Request,
-    Result,
-    SegmentPrompts,
-    not_answered,
-)
+from visenv.capabilities import Expert, ExpertFailure, GroundPhrase, Request, Result, not_answered
 from visenv.errors import ExpertError, InvalidData
 from visenv.experts.grounding.dino import DinoFinder, MMDinoFinder
 from visenv.experts.grounding.finder import Finder, Found, GroundingModel, Wording
 from visenv.experts.grounding.florence2 import TASKS, Florence2Finder
 from visenv.experts.grounding.owlv2 import Owlv2Finder
-from visenv.experts.models.base import ModelExpert, share
+from visenv.experts.models.base import share
+from visenv.experts.models.chaining import check_segmenter, outline_boxes
+from visenv.experts.models.remembering import RememberingExpert
 from visenv.experts.models.transformers_files import (
     check_processor,
     find_model,
@@ -43,8 +34,6 @@ from visenv.types import Detections
 if TYPE_CHECKING:
     from torch import nn
 
-CACHE_BYTES = 2**30
-"""What is remembered of images where no ``memory_mb`` is given."""
 FINDERS: dict[str, type[Finder]] = {
     "grounding-dino": DinoFinder,
     "mm-grounding-dino": MMDinoFinder,
@@ -54,7 +43,7 @@ FINDERS: dict[str, type[Finder]] = {
 """How a model is asked, by the ``model_type`` in its config.json."""
 
 
-class GroundingExpert(ModelExpert[GroundingModel]):
+class GroundingExpert(RememberingExpert[GroundingModel]):
     """Finds every instance of a phrase by an open-vocabulary detector: Grounding DINO, OWLv2 or Florence-2.
 
     Which of them it is, the model's ``config.json`` says. They find boxes; masks come from ``segmenter``, which is
@@ -103,8 +92,7 @@ class GroundingExpert(ModelExpert[GroundingModel]):
         max_batch: int = 8,
         memory_mb: float | None = None,
     ) -> None:
-        if segmenter is not None and "SegmentPrompts" not in getattr(segmenter, "capabilities", ()):
-            raise InvalidData(f"Expected a segmenter that answers SegmentPrompts, but got {segmenter!r:.80}.")
+        check_segmenter(segmenter)
         if task not in TASKS:
             raise InvalidData(f"Expected task to be {' or '.join(TASKS)}, but got {task!r}.")
         if not isinstance(template, str) or template.count("{}") != 1 or "{" in template.replace("{}", ""):
@@ -112,7 +100,6 @@ class GroundingExpert(ModelExpert[GroundingModel]):
         import_transformers()
         self.segmenter = segmenter
         self.nms_threshold = share(nms_threshold, "nms_threshold")
-        self._remembered: ByteCache[Any] | None = None
         if isinstance(model, GroundingModel):
             self._finder = _finder_of(model.model.config.model_type, "the given model")
             check_processor(model.processor, self._finder.processors, "the given model")
@@ -168,15 +155,6 @@ class GroundingExpert(ModelExpert[GroundingModel]):
     def _version(self) -> str:
         return f"{version()} {self._finder.__name__} {self._finder.score_threshold}"
 
-    def _forget(self) -> None:
-        self._remembered = None
-
-    def _cache(self) -> ByteCache[Any]:
-        if self._remembered is None:
-            spare = self.spare_bytes
-            self._remembered = ByteCache(CACHE_BYTES if spare is None else spare)
-        return self._remembered
-
     # --- answering ----------------------------------------------------------------------------------------------------
 
     def _answer(
@@ -202,32 +180,16 @@ class GroundingExpert(ModelExpert[GroundingModel]):
         self, requests: Sequence[GroundPhrase], found: Sequence[Found]
     ) -> list[Detections | ExpertFailure | ExpertError]:
         """Boxes with masks: of the segmenter, or filled."""
-        shapes = [request.view.size[::-1] for request in requests]
+        views = [request.view for request in requests]
+        masks: Sequence[Masks | ExpertFailure | ExpertError]
         if self.segmenter is None:
-            return [
-                Detections(each.boxes, Masks.from_boxes(each.boxes, shape), each.scores)
-                for each, shape in zip(found, shapes, strict=True)
-            ]
-        places = [place for place, each in enumerate(found) if len(each.boxes)]
-        prompts = [
-            SegmentPrompts(requests[place].view, tuple(Prompt(box=box) for box in found[place].boxes))
-            for place in places
+            masks = [Masks.from_boxes(each.boxes, view.size[::-1]) for each, view in zip(found, views, strict=True)]
+        else:
+            masks = outline_boxes(self.segmenter, views, [each.boxes for each in found])
+        return [
+            Detections(each.boxes, outline, each.scores) if isinstance(outline, Masks) else outline
+            for each, outline in zip(found, masks, strict=True)
         ]
-        outlines: dict[int, Any] = {}
-        for start in range(0, len(places), self.segmenter.max_batch):
-            end = start + self.segmenter.max_batch
-            outlines.update(zip(places[start:end], self.segmenter.run(prompts[start:end]), strict=True))
-        made: list[Detections | ExpertFailure | ExpertError] = []
-        for place, (each, shape) in enumerate(zip(found, shapes, strict=True)):
-            outline = outlines.get(place)
-            if outline is None:
-                made.append(Detections(each.boxes, Masks.empty(shape), each.scores))
-            elif isinstance(outline, Candidates):
-                best = [masks[int(np.argmax(own))] for masks, own in zip(outline.masks, outline.scores, strict=True)]
-                made.append(Detections(each.boxes, Masks.concatenate(best, shape), each.scores))
-            else:
-                made.append(outline)
-        return made
 
 
 def _tidied(found: Found, size: tuple[int, int], nms_threshold: float) -> Found:

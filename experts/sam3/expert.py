@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from visenv.byte_cache import ByteCache
 from visenv.capabilities import (
     Candidates,
     ExpertFailure,
@@ -20,8 +19,9 @@ from visenv.capabilities import (
     not_answered,
 )
 from visenv.errors import ExpertError, MissingWeights
-from visenv.experts.models.base import ModelExpert, share
+from visenv.experts.models.base import share
 from visenv.experts.models.outlines import masks_from_logits
+from visenv.experts.models.remembering import RememberingExpert
 from visenv.experts.models.transformers_files import (
     channels_first,
     find_model,
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-CACHE_BYTES = 2**30
-"""What is remembered of images where no ``memory_mb`` is given."""
 PROMPTS_AT_ONCE = 32
 """Prompts of one forward pass; each has its own copy of the image's features."""
 ANSWERS = {
@@ -56,7 +54,7 @@ _GATED = (
 )
 
 
-class Sam3Expert(ModelExpert[Sam3Parts]):
+class Sam3Expert(RememberingExpert[Sam3Parts]):
     """Finds every instance of a phrase, and outlines what points, boxes and masks mean.
 
     An image is looked at once: what the backbone sees of it is remembered, and used for every phrase and every prompt;
@@ -96,7 +94,6 @@ class Sam3Expert(ModelExpert[Sam3Parts]):
     ) -> None:
         self.score_threshold = share(score_threshold, "score_threshold")
         self.mask_threshold = share(mask_threshold, "mask_threshold")
-        self._remembered: ByteCache[Any] | None = None
         import_transformers()
         settings: dict[str, Any] = {"score_threshold": self.score_threshold, "mask_threshold": self.mask_threshold}
         if isinstance(model, Sam3Parts):
@@ -152,15 +149,6 @@ class Sam3Expert(ModelExpert[Sam3Parts]):
 
     def _version(self) -> str:
         return version()
-
-    def _forget(self) -> None:
-        self._remembered = None
-
-    def _cache(self) -> ByteCache[Any]:
-        if self._remembered is None:
-            spare = self.spare_bytes
-            self._remembered = ByteCache(CACHE_BYTES if spare is None else spare)
-        return self._remembered
 
     # --- answering ----------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from visenv.capabilities import Expert, ExpertFailure, GroundPhrase, Request, Result, View, not_answered
 from visenv.errors import ExpertError, InvalidData, MissingDependency, MissingWeights
-from visenv.experts.models.base import ModelExpert
+from visenv.experts.models.base import ModelExpert, share
 from visenv.experts.models.chaining import check_segmenter, outline_boxes
 from visenv.experts.models.placing import import_torch
 from visenv.experts.models.weights import files_digest, find_file
@@ -89,15 +89,13 @@ class YoloExpert(ModelExpert[Detector]):
         import_torch(self.extra)
         if importlib.util.find_spec("ultralytics") is None:
             raise MissingDependency('YOLO experts need ultralytics: pip install "visenv[yolo]".')
-        for name, share in (("score_threshold", score_threshold), ("iou_threshold", iou_threshold)):
-            if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1:
-                raise InvalidData(f"Expected {name} to be a number from 0 to 1, but got {share!r}.")
+        self.score_threshold = share(score_threshold, "score_threshold")
+        self.iou_threshold = share(iou_threshold, "iou_threshold")
         for name, count, step in (("image_size", image_size, 32), ("max_detections", max_detections, 1)):
             if count is not None and (type(count) is not int or count < step or count % step):
                 raise InvalidData(f"Expected {name} to be a positive multiple of {step}, but got {count!r}.")
         check_segmenter(segmenter)
         self.segmenter = segmenter
-        self.score_threshold, self.iou_threshold = float(score_threshold), float(iou_threshold)
         self.image_size, self.max_detections = image_size, max_detections
         self._synonyms = dict(synonyms or {})
         self._matcher: ClassMatcher | None = None
