@@ -1,6 +1,5 @@
 """GEM: its own registry, wrappers and vector environments play the environments."""
 
-import json
 import pickle
 import random
 
@@ -14,23 +13,12 @@ from gem.wrappers.episode_tracking_wrapper import EpisodeTrackingWrapper
 from gem.wrappers.observation_wrapper import ObservationWrapper
 from pages import failures_of
 from stubs import BrightExpert, BrokenExpert, SquareDataset
+from text_turns import ANSWER, FAIL, FIND, MERGE, PLAYED, SPLIT
 
 from visenv.adapters.gem import GemEnv, register
 from visenv.errors import EpisodeOver, InvalidData
 
 ENV_ID = "VisHarness/RefSeg-v0"
-
-
-def call(name, **arguments):
-    return f"<think>So.</think>\n<tool_call>\n{json.dumps({'name': name, 'arguments': arguments})}\n</tool_call>"
-
-
-FIND = call("PhraseToBoxMask", images=["img_0"], phrase="square")
-FAIL = call("PhraseToBoxMask", images=["img_0"], phrase="fail")
-SPLIT = call("SplitImageIntoPatches", patch_configs={"img_0": 64})
-MERGE = call("MergeBoxMask", images=["img_0"])
-ANSWER = "<think>It is plain.</think><answer>There it is.</answer>"
-PLAYED = (FIND, "not a call", call("Fly", images=["img_0"]), SPLIT, MERGE, ANSWER)
 
 
 @pytest.fixture(autouse=True)

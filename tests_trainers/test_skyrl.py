@@ -14,23 +14,12 @@ from pages import failures_of
 from skyrl_gym.envs.base_text_env import BaseTextEnv
 from skyrl_gym.metrics import aggregate_for_environment
 from stubs import BrightExpert, BrokenExpert, SquareDataset
+from text_turns import ANSWER, FAIL, FIND, MERGE, PLAYED
 
 from visenv.adapters.skyrl import register, to_rows
 from visenv.errors import DatasetError, EpisodeOver, InvalidData
 
 ENV_ID = "VisHarness/RefSeg-v0"
-
-
-def call(name, **arguments):
-    return f"<think>So.</think>\n<tool_call>\n{json.dumps({'name': name, 'arguments': arguments})}\n</tool_call>"
-
-
-FIND = call("PhraseToBoxMask", images=["img_0"], phrase="square")
-FAIL = call("PhraseToBoxMask", images=["img_0"], phrase="fail")
-SPLIT = call("SplitImageIntoPatches", patch_configs={"img_0": 64})
-MERGE = call("MergeBoxMask", images=["img_0"])
-ANSWER = "<think>It is plain.</think><answer>There it is.</answer>"
-PLAYED = (FIND, "not a call", call("Fly", images=["img_0"]), SPLIT, MERGE, ANSWER)
 
 
 @pytest.fixture(autouse=True)
