@@ -46,6 +46,7 @@ class CallSeveral:
         except InvalidData as error:
             raise ToolError("wrong_argument", str(error)) from None
         done: list[Effect] = []
+        names: list[str] = []
         reply: list[Any] = []
         errors: list[ToolError] = []
         workspace = context.workspace
@@ -59,13 +60,14 @@ class CallSeveral:
                 continue
             workspace = workspace.after(effect)
             done.append(effect)
+            names.append(call["name"])
             reply += [heading, *effect.reply]
             if effect.answer is not None:
                 break
         if not done:
             lines = " ".join(f"[{number}] {error.message}" for number, error in enumerate(errors, start=1))
             raise ToolError(errors[0].code, lines[:2000])
-        return _together(done, tuple(reply), workspace)
+        return replace(_together(done, tuple(reply), workspace), tools=tuple(names))
 
     def _one(
         self, call: Mapping[str, Any], context: ToolContext

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from visenv.errors import InvalidData
 from visenv.protocol import get_dialect
 from visenv.protocol.vipact import MAX_BLOCK, MAX_CALLS, SEVERAL, listed_calls
+from visenv.rewards.imagent import IMAgentReward
 from visenv.types import Answer, Malformed, ToolCall
 
 VIPACT = get_dialect("vipact")
@@ -214,3 +215,28 @@ def test_a_call_that_fails_says_so_and_the_others_go_on():
     _, reward, ended, _, info = env.step("Thought: A.\nFinal Answer: " + env.episode.truth.answers[0])
     assert ended
     assert reward == 1
+
+
+def test_where_one_call_a_turn_is_carried_out_the_prompt_says_so_and_several_are_a_fault_that_says_so():
+    env = gym.make("VisHarness/MultiImage-v0", split="val", difficulty=0, action_mode="text", dialect="vipact")
+    env.reset(options={"index": 0})
+    assert "functions, one in a block:" in str(env.unwrapped.episode.messages()[0])
+    assert f"functions, at most {MAX_CALLS} in a block" in str(begun().episode.messages()[0])
+    look = 'phrase_to_box_mask(images=["img_0"], phrase="object")'
+    *_, info = env.step(block(f"{look}\n{look}"))
+    assert info["error"]["code"] == "two_calls"
+    assert SEVERAL not in info["reply"], "No tool is named that the model was not told of."
+    *_, info = env.step(block(look))
+    assert info["error"] is None
+
+
+def test_rewards_see_the_tools_that_a_block_called_if_they_were_carried_out():
+    for code, tools, paid in (
+        ('recall_image(image="img_0")\nvisual_prompt_detector(image="img_0")', 2, 1.5),
+        ('recall_image(image="img_9")\nvisual_prompt_detector(image="img_0")', 1, 1.0),
+        ('recall_image(image="img_9")\nrecall_image(image="img_8")', 0, 1.0),
+    ):
+        env = begun(reward=IMAgentReward(rate_without_tool=0.0))
+        env.step(block(code))
+        assert env.episode.outcome.tools == ("RecallImage", "VisualPromptDetector")[2 - tools :]
+        assert env.step(f"Thought: A.\nFinal Answer: {env.episode.truth.answers[0]}")[1] == paid

@@ -298,6 +298,8 @@ class Episode:
 
     def _call(self, call: ToolCall, written: bool) -> Generator[list[Request], Sequence[Result | ExpertFailure], Any]:
         tool = self.config.tools.get(call.name)
+        if tool is None and call.name == self.dialect.several:
+            return Malformed("two_calls", "One call a turn can be carried out here: make the others in later turns.")
         if tool is None:
             names = ", ".join(self.config.tools)
             return Malformed("unknown_tool", f"There is no tool {call.name[:80]!r}. The tools are: {names}.")
@@ -372,6 +374,7 @@ class Episode:
             visual_tokens=memory.tokens,
             cut=error is not None and error.code == "cut",
             text=kept_text(text, action),
+            tools=(effect.tools or (action.name,)) if effect and isinstance(action, ToolCall) else (),
         )
         state = EpisodeState(
             sample=before.sample,
@@ -448,7 +451,7 @@ _NOTHING: tuple[Seen, ...] = ()
 
 def _outcome(state: EpisodeState) -> Outcome:
     made = state.workspace.made
-    worked = [turn.action.name for turn in state.transcript if isinstance(turn.action, ToolCall) and turn.error is None]
+    worked = [name for turn in state.transcript for name in turn.tools]
     return Outcome(
         state.workspace.final,
         state.answer,

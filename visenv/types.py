@@ -298,3 +298,5 @@ class Turn:
     """Whether the model's text was cut by its length limit."""
     text: str | None = None
     """The model's raw turn, where it came as text."""
+    tools: tuple[str, ...] = ()
+    """Names of the tools that were carried out, in order; several where one turn may hold several calls."""

@@ -304,6 +304,8 @@ class Effect:
     """New ones, or others of the same names."""
     answer: str | None = None
     """If this tool ends the episode: what the agent has thereby answered."""
+    tools: tuple[str, ...] = ()
+    """Names of the tools that it stands for, where it carried out calls of others."""
 
 
 class Workspace:

@@ -39,6 +39,8 @@ class Dialect(ABC):
     """How models of this dialect write coordinates."""
     stop: ClassVar[tuple[str, ...]] = ()
     """Texts after which a turn is complete."""
+    several: ClassVar[str | None] = None
+    """The tool that a turn of several calls is read as a call of; None where a turn holds one call."""
 
     def parse(self, turn: RawTurn, finish_reason: str | None = None) -> Action:
         """Read one turn of a model; whatever it holds, this returns, in time linear in its length.

@@ -56,25 +56,28 @@ class VipAct(Dialect):
     name = "vipact"
     frame = ABSOLUTE
     stop = ("\nObservation:",)
+    several = SEVERAL
 
     def describe_tools(self, specs: Iterable[ToolSpec]) -> str:
-        """The tools as functions, with their arguments."""
-        lines = []
+        """The tools as functions, with their arguments, and how many may be called in one block."""
+        lines, most = [], "one in a block"
         for spec in specs:
-            if spec.name != SEVERAL:
+            if spec.name == SEVERAL:
+                most = f"at most {MAX_CALLS} in a block, one a line"
+            else:
                 arguments = ", ".join(argument.name for argument in spec.arguments)
                 about = "; ".join(f"{argument.name}: {argument.description}" for argument in spec.arguments)
                 lines.append(f"{spec.name}({arguments}): {spec.description}" + (f" ({about})" if about else ""))
-        return "\n".join(("You may call these functions:", *lines)) if lines else ""
+        return "\n".join((f"You may call these functions, {most}:", *lines)) if lines else ""
 
     def help(self) -> str:
         """The rules of this dialect, as a system prompt states them."""
         return (
             "Write every turn in this form. First, in words, what the task requires and what you think:\n"
             "Task Requirement: what has to be found out\nThought: what you know and what to do next\n"
-            "Then either call functions, in one block of Python with named arguments that are plain values:\n"
-            f"{_EXAMPLE}\n"
-            f"(at most {MAX_CALLS} calls, one a line, no other code), or end the task:\nFinal Answer: your answer\n"
+            "Then either call functions, in one block of Python with named arguments that are plain values, and no "
+            f"other code:\n{_EXAMPLE}\n"
+            "or end the task:\nFinal Answer: your answer\n"
             "What comes of calls comes back after Observation:, which you never write yourself."
         )
 
