@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import unicodedata
 
 import numpy as np
 import pytest
@@ -197,6 +198,20 @@ def test_a_cache_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(InvalidData, match="Cannot write an index"):
         LocalSearch(TOWNS, cache=tmp_path / "file" / "inner")
+    LocalSearch(TOWNS, cache=tmp_path / "index").close()
+    (index,) = (tmp_path / "index").iterdir()
+    index.unlink()
+    index.mkdir()
+    with pytest.raises(InvalidData, match="Cannot write an index to .*directory"):
+        LocalSearch(TOWNS, cache=tmp_path / "index")
+    assert list((tmp_path / "index").iterdir()) == [index]
+
+
+@pytest.mark.parametrize("name", ["Zürich", "İstanbul", "Straße", "Ångström", "Σίσυφος", "Đà", "naïve"])
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_letters_with_accents_are_found_however_they_are_written(name, form):
+    library = LocalSearch([("one", f"Here is {name}."), ("two", unicodedata.normalize("NFD", f"There is {name}."))])
+    assert find(library, unicodedata.normalize(form, name)).titles == ("one", "two")
 
 
 # --- folders ----------------------------------------------------------------------------------------------------------
@@ -234,13 +249,29 @@ def test_a_preset_names_a_folder_and_a_cache(tmp_path):
 def broken_folders(tmp_path):
     outside = tmp_path / "outside.txt"
     outside.write_text("secret")
-    for name in ("none", "link", "dangling", "pipe", "latin", "binary", "json", "deep", "list", "untyped", "surrogate"):
+    for name in (
+        "none",
+        "link",
+        "folder",
+        "dangling",
+        "pipe",
+        "latin",
+        "binary",
+        "json",
+        "deep",
+        "list",
+        "untyped",
+        "surrogate",
+    ):
         (tmp_path / name).mkdir()
     yield tmp_path / "missing", "there is no"
     yield outside, "there is no"
     yield tmp_path / "none", "there are none"
     (tmp_path / "link" / "a.txt").symlink_to(outside)
     yield tmp_path / "link", "leads out"
+    (tmp_path / "folder" / "a.txt").write_text("fine")
+    (tmp_path / "folder" / "linked").symlink_to(tmp_path / "link")
+    yield tmp_path / "folder", "leads out.*copy the folder"
     (tmp_path / "dangling" / "a.txt").symlink_to(tmp_path / "dangling" / "b")
     yield tmp_path / "dangling", "Cannot read"
     os.mkfifo(tmp_path / "pipe" / "a.txt")
@@ -264,6 +295,39 @@ def test_a_hostile_folder_is_refused_with_what_is_wrong(tmp_path):
     for folder, message in broken_folders(tmp_path):
         with pytest.raises(InvalidData, match=message):
             LocalSearch(folder)
+
+
+def test_a_link_to_another_place_inside_is_left_alone(tmp_path):
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "a.txt").write_text("A red kite.")
+    (tmp_path / "again").symlink_to(tmp_path / "inner")
+    (tmp_path / "inner" / "up").symlink_to(tmp_path)
+    assert LocalSearch(tmp_path).size == 1
+
+
+def test_a_folder_that_cannot_be_listed_is_said(tmp_path, monkeypatch):
+    (tmp_path / "a.txt").write_text("fine")
+    (tmp_path / "closed").mkdir()
+    scan = os.scandir
+
+    def refusing(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    # Root may list everything.
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(InvalidData, match="Cannot list .*closed.*Permission denied"):
+        LocalSearch(tmp_path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names that are no text are POSIX's")
+def test_a_name_that_is_no_text_is_said_as_text(tmp_path):
+    with open(os.path.join(os.fsencode(tmp_path), b"\xff.txt"), "w") as file:
+        file.write("fine")
+    with pytest.raises(InvalidData, match="title to be a text") as caught:
+        LocalSearch(tmp_path)
+    assert str(caught.value).encode()
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,13 @@
 """Search services over HTTP, asked for real on this machine: keys, limits, retries, and what is recorded."""
 
+import gzip
 import json
 import pickle
 import threading
 import time
 from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
@@ -194,7 +197,7 @@ def test_an_answer_without_results_is_none():
         giving({"error": "busy"}, 503),
         giving({}, 429),
         giving({}, 429, Retry_After="0.02"),
-        giving({}, 500, Retry_After="Wed, 21 Oct 2026 07:28:00 GMT"),
+        giving({}, 500, Retry_After="Wed, 21 Oct 2015 07:28:00 GMT"),
         giving(b"<html>"),
         giving(b"[" * 100_000),
         giving([1]),
@@ -217,6 +220,11 @@ def test_what_may_succeed_later_is_asked_again(fault):
         (giving({}, 400), 1, "HTTP 400"),
         (giving(b"", 302, Location="http://127.0.0.1:1/"), 1, "HTTP 302"),
         (endless, 1, "over"),
+        (giving(gzip.compress(bytes(5 * 2**20)), Content_Encoding="gzip"), 1, "over"),
+        (giving(b"[]", Content_Encoding="br"), 3, "packed as 'br'"),
+        (giving(b"no gzip", Content_Encoding="gzip"), 3, "cannot be unpacked"),
+        (giving(gzip.compress(b"[1, 2]")[:-9], Content_Encoding="gzip"), 3, "cut off"),
+        (giving({"organic": [{KEY: 1}, KEY]}), 3, "failed 3 times"),
         (giving({"m": KEY}, 503), 3, "failed 3 times"),
         (cut, 3, "failed 3 times"),
         (dripping, 3, "no whole answer within"),
@@ -234,6 +242,31 @@ def test_what_fails_for_good_fails_alone_and_keeps_the_key(fault, asked, said, t
     assert KEY not in failed.message
     assert good.titles[0] == "Velmora"
     assert len(list(tmp_path.iterdir())) == 2, "Failures are not kept."
+
+
+def test_a_service_that_repeats_the_key_does_not_get_it_written_down(tmp_path):
+    repeating = giving({"organic": [{"title": f"asked with {KEY}", "snippet": f"X-API-KEY: {KEY}"}]})
+    with serving(otherwise=repeating) as server:
+        (found,) = ask(serper(server, cache=tmp_path), "kite")
+    assert (found.titles, found.texts) == (("asked with ***",), ("X-API-KEY: ***",))
+    assert KEY not in next(tmp_path.iterdir()).read_text()
+
+
+def test_a_packed_answer_is_unpacked():
+    packed = giving(gzip.compress(json.dumps(SERPER).encode()), Content_Encoding="gzip")
+    with serving(otherwise=packed) as server:
+        assert ask(serper(server), "kite")[0].titles[0] == "Velmora"
+        assert server.asked[0]["headers"]["Accept-Encoding"] == "gzip"
+
+
+@pytest.mark.parametrize(("header", "least"), [("0.2", 0.2), ("{date}", 0.15)])
+def test_a_service_names_the_wait(monkeypatch, header, least):
+    monkeypatch.setattr(remote, "LONGEST_WAIT", 0.2)
+    named = header.format(date=format_datetime(datetime.now(timezone.utc) + timedelta(hours=1), usegmt=True))
+    with serving(giving({}, 429, Retry_After=named)) as server:
+        ask(serper(server), "kite")
+        first, second = server.asked
+    assert second["time"] - first["time"] >= least
 
 
 def test_nobody_there_is_a_failure_and_the_pool_counts_it():
@@ -305,6 +338,19 @@ def test_no_more_requests_are_under_way_than_allowed():
     with serving(otherwise=slowly) as server:
         ask(serper(server, parallel=2), *"abcdef")
         assert server.most == 2
+
+
+def test_threads_share_what_may_be_under_way():
+    with serving(otherwise=slowly) as server:
+        search = serper(server, parallel=1)
+        for shared in (search, pickle.loads(pickle.dumps(search))):
+            threads = [threading.Thread(target=ask, args=(shared, query)) for query in "abc"]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert server.most == 1
+    assert len(server.asked) == 6
 
 
 def test_an_answer_is_recorded_and_never_asked_for_again(tmp_path):

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import stat
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,8 +93,9 @@ def passages(documents: Iterable[DocumentLike]) -> Iterator[tuple[str, str]]:
     number = 0
     for value in documents:
         document = as_document(value)
-        title = " ".join(document.title.split())[:TITLE_CHARACTERS]
-        for part in _parts(document.text):
+        title = " ".join(unicodedata.normalize("NFC", document.title).split())[:TITLE_CHARACTERS]
+        # A letter and its accent may be one character or two, of which queries hold the one.
+        for part in _parts(unicodedata.normalize("NFC", document.text)):
             number += 1
             if number > MAX_PASSAGES:
                 raise InvalidData(f"Expected at most {MAX_PASSAGES} passages to be searched, but there are more.")
@@ -150,8 +152,12 @@ def read_folder(folder: str | Path) -> Iterator[Document]:
 def _files(root: Path) -> list[Path]:
     files: list[Path] = []
     real_root = root.resolve()
-    for folder, folders, names in os.walk(root):
+    for folder, folders, names in os.walk(root, onerror=_unlisted):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in folders:
+            # Those that lead to another place inside are not followed: what is there is read where it is.
+            if (path := Path(folder, name)).is_symlink() and not _inside(path, real_root):
+                raise InvalidData(f"{str(path)!r} is a link that leads out of {str(root)!r}: copy the folder instead.")
         for name in sorted(names):
             path = Path(folder, name)
             if name.startswith(".") or path.suffix.lower() not in SUFFIXES:
@@ -162,6 +168,10 @@ def _files(root: Path) -> list[Path]:
             if len(files) > MAX_FILES:
                 raise InvalidData(f"Expected at most {MAX_FILES} files of documents in {str(root)!r}; there are more.")
     return files
+
+
+def _unlisted(error: OSError) -> None:
+    raise InvalidData(f"Cannot list {str(error.filename)!r}: {error.strerror or error}.") from error
 
 
 def _inside(path: Path, root: Path) -> bool:
@@ -189,10 +199,10 @@ def _whole(path: Path) -> Iterator[tuple[Document | None, int]]:
         data = file.read(MAX_TEXT_BYTES + 1)
     if len(data) > MAX_TEXT_BYTES:
         raise InvalidData(f"Expected at most {MAX_TEXT_BYTES} bytes in {str(path)!r}: divide it.")
-    text = _decoded(data, str(path))
+    text = _decoded(data, repr(str(path)))
     heading = _HEADING.match(text.lstrip()) if path.suffix.lower() == ".md" else None
     title = heading.group(1).rstrip("# \t") if heading else path.stem
-    yield (_checked((title, text), str(path)) if text.strip() else None), len(data)
+    yield (_checked((title, text), repr(str(path))) if text.strip() else None), len(data)
 
 
 def _jsonl(path: Path) -> Iterator[tuple[Document | None, int]]:

@@ -8,6 +8,7 @@ import re
 import sqlite3
 import tempfile
 import threading
+import unicodedata
 from collections.abc import Iterable, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
@@ -19,7 +20,7 @@ from visenv.capabilities import Passages, Request, Search, not_answered
 from visenv.errors import InvalidData
 from visenv.experts.search.documents import DocumentLike, passages, read_folder
 
-VERSION = 1
+VERSION = 2
 """Changes with anything that changes what is found: how documents are cut, how queries are read."""
 MAX_TERMS = 32
 """Different words of a query that are looked up; the others are left out."""
@@ -27,6 +28,8 @@ MAX_WORD = 64
 TITLE_WEIGHT = 2.0
 """How much more a word counts in a title than in the text."""
 _WORD = re.compile(r"[^\W_]+")
+_MARKS = re.compile("[\u0300-\u036f]")
+"""Accents that stand alone; the index knows its words without them."""
 _STOP_WORDS = frozenset(
     "a an and are as at be by did do does for from had has have in is it its of on or that the their this to was were "
     "what when where which who whom whose why how with".split()
@@ -52,7 +55,8 @@ def match_expression(query: str) -> str | None:
         >>> match_expression('Who founded the town of "Velmora"? title:x OR NEAR(')
         '"founded" OR "town" OR "velmora" OR "title" OR "x" OR "near"'
     """
-    words = dict.fromkeys(word[:MAX_WORD] for word in _WORD.findall(query.lower()))
+    plain = _MARKS.sub("", unicodedata.normalize("NFC", query.lower()))
+    words = dict.fromkeys(word[:MAX_WORD] for word in _WORD.findall(plain))
     telling = [word for word in words if word not in _STOP_WORDS] or list(words)
     return " OR ".join(f'"{word}"' for word in telling[:MAX_TERMS]) or None
 
@@ -195,6 +199,8 @@ def _write(file: Path, rows: Iterable[tuple[str, str]]) -> None:
             connection.execute("PRAGMA journal_mode = OFF")
             _fill(connection, rows)
         os.replace(name, file)
+    except (OSError, sqlite3.Error) as error:
+        raise InvalidData(f"Cannot write an index to {str(file)!r}: {error}.") from error
     finally:
         with suppress(FileNotFoundError):
             os.unlink(name)

@@ -8,8 +8,11 @@ import math
 import os
 import threading
 import time
-from collections.abc import Sequence
+import zlib
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +31,8 @@ FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0
 MAX_ANSWER_BYTES = 4 * 2**20
 _AGAIN = (408, 409, 425, 429)
 """Answers after which the same request may succeed, besides all from 500 on."""
+_LOOK_SECONDS = 0.01
+"""How often a request that waits for others looks whether it may begin."""
 _TOLD = 200
 """Characters of a service's error that are passed on."""
 
@@ -93,7 +98,7 @@ class ServiceSearch:
         self._parallel, self._retries, self._timeout = parallel, retries, float(timeout)
         self.max_batch = max_batch
         self.fingerprint = f"search-service-1-{self.service.name}-{self.address}{'-offline' if offline else ''}"
-        self._lock = threading.Lock()
+        self._lock, self._room = threading.Lock(), threading.Semaphore(parallel)
         if not offline:
             _httpx()
             self._key()
@@ -108,16 +113,15 @@ class ServiceSearch:
             return alone.submit(asyncio.run, self._answers(requests)).result()
 
     async def _answers(self, requests: Sequence[Any]) -> list[Passages | ExpertFailure]:
-        room = asyncio.Semaphore(self._parallel)
         asked = [self._asked(request) for request in requests]
         known = [self._recorded.get(each) if self._recorded else None for each in asked]
         if self.offline or all(found is not None for found in known):
             return [self._offline(request, found) for request, found in zip(requests, known, strict=True)]
         key = self._key()
-        headers = {} if key is None else {str(self.service.key_header): key}
+        headers = {"Accept-Encoding": "gzip"} | ({} if key is None else {str(self.service.key_header): key})
         async with _httpx().AsyncClient(headers=headers, timeout=self._timeout) as client:
             work = [
-                self._answer(client, room, request, each, found)
+                self._answer(client, request, each, found)
                 for request, each, found in zip(requests, asked, known, strict=True)
             ]
             return list(await asyncio.gather(*work))
@@ -132,14 +136,13 @@ class ServiceSearch:
     async def _answer(
         self,
         client: httpx.AsyncClient,
-        room: asyncio.Semaphore,
         request: Search,
         asked: dict[str, Any],
         found: list[tuple[str, str]] | None,
     ) -> Passages | ExpertFailure:
         if found is None:
             try:
-                async with room:
+                async with self._place():
                     found = await self._patiently(client, request)
             except ExpertError as error:
                 return ExpertFailure(error.expert, error.message)
@@ -176,23 +179,57 @@ class ServiceSearch:
         try:
             async with client.stream("POST" if "json" in fields else "GET", url, **fields) as response:
                 data = bytearray()
-                async for part in response.aiter_bytes():
+                async for part in response.aiter_raw():
                     data += part
                     if len(data) > MAX_ANSWER_BYTES:
                         raise ExpertError(self.name, f"{self.service.name} answers with over {MAX_ANSWER_BYTES} bytes")
         except (httpx.HTTPError, httpx.StreamError) as error:
             raise _TryAgain(self._unkeyed(f"{type(error).__name__}: {error}")) from None
-        status = response.status_code
+        status, answer = response.status_code, self._unpacked(data, response.headers.get("content-encoding", ""))
         if status != 200:
-            said = " ".join(self._unkeyed(data.decode("utf-8", "replace")).split())[:_TOLD]
+            said = " ".join(self._unkeyed(answer.decode("utf-8", "replace")).split())[:_TOLD]
             if status in _AGAIN or status >= 500:
                 raise _TryAgain(f"HTTP {status}: {said}", _seconds(response.headers.get("retry-after")))
             hint = f" Is the key in {self.key_variable} right?" if status in (401, 403) else ""
             raise ExpertError(self.name, f"{self.service.name} refuses: HTTP {status}: {said}{hint}")
         try:
-            return passages_of(self.service, json.loads(data), request.limit)
+            rows = passages_of(self.service, json.loads(answer), request.limit)
         except (ValueError, RecursionError) as error:
-            raise _TryAgain(f"the answer cannot be read: {error!s:.{_TOLD}}") from error
+            raise _TryAgain(f"the answer cannot be read: {self._unkeyed(str(error)):.{_TOLD}}") from None
+        # A service may repeat what it was sent, and passages are written to files.
+        return [(self._unkeyed(title), self._unkeyed(text)) for title, text in rows]
+
+    def _unpacked(self, data: bytes | bytearray, encoding: str) -> bytes:
+        """An answer as it was before it was packed, which may be a thousand times as long.
+
+        Raises:
+            ExpertError: if it is too long.
+            _TryAgain: if it is broken, or packed otherwise than was asked for.
+        """
+        if encoding.strip().lower() in ("", "identity"):
+            return bytes(data)
+        if encoding.strip().lower() not in ("gzip", "x-gzip"):
+            raise _TryAgain(f"the answer is packed as {encoding!r:.40}, which nobody asked for")
+        packed = zlib.decompressobj(31)
+        try:
+            answer = packed.decompress(data, MAX_ANSWER_BYTES + 1)
+        except zlib.error as error:
+            raise _TryAgain(f"the answer cannot be unpacked: {error}") from error
+        if len(answer) > MAX_ANSWER_BYTES:
+            raise ExpertError(self.name, f"{self.service.name} answers with over {MAX_ANSWER_BYTES} bytes")
+        if not packed.eof:
+            raise _TryAgain("the packed answer is cut off")
+        return answer
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        """One of the places for requests under way, which several threads, each with a loop of its own, may share."""
+        while not self._room.acquire(blocking=False):
+            await asyncio.sleep(_LOOK_SECONDS)
+        try:
+            yield
+        finally:
+            self._room.release()
 
     def _turn(self) -> float:
         """How many seconds to wait, so that no more requests begin in a second than allowed."""
@@ -236,10 +273,11 @@ class ServiceSearch:
         return text.replace(key, "***") if key else text
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_lock"} | {"_next": 0.0}
+        return {name: value for name, value in vars(self).items() if name not in ("_lock", "_room")} | {"_next": 0.0}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, _lock=threading.Lock())
+        self._room = threading.Semaphore(self._parallel)
 
 
 class _TryAgain(Exception):
@@ -284,9 +322,12 @@ def _ranked(found: list[tuple[str, str]]) -> Passages:
 
 
 def _seconds(header: str | None) -> float | None:
-    """The wait in seconds that ``Retry-After`` asks for; None where it gives a date, or nothing."""
+    """The wait in seconds that ``Retry-After`` asks for, as a number or by a date; None where it asks for none."""
     try:
         value = float(header or "")
     except ValueError:
-        return None
+        try:
+            value = max(0.0, parsedate_to_datetime(header or "").timestamp() - time.time())
+        except (ValueError, TypeError, OverflowError):
+            return None
     return value if 0 <= value < math.inf else None
