@@ -116,6 +116,55 @@ def test_boxes_and_texts_by_hand():
     assert whole["DeepEyes"] == pytest.approx(2.0)
 
 
+def test_a_search_that_was_not_carried_out_is_none_and_bad_form():
+    turns = [turn("Search", {"code": "wrong_argument", "message": "…"}), turn("Answer")]
+    (paid,) = published_rewards([played(truth=AnswerTruth(("red",)), answer="red", turns=turns)])
+    assert paid["Visual-ARFT (search)"] == 1.0
+    assert paid["MMSearch-R1"] == pytest.approx(0.9)
+
+
+def test_mending_by_hand():
+    named = {"name": "NameProblems", "arguments": {"problems": ["rotation90"]}, "error": None}
+    common = {"truth": AnswerTruth(("a red car",)), "damage": ("rotation90", "dark")}
+    half = played(turns=[named, turn("RunCode"), turn("Answer")], answer="car", **common)
+    silent = played(turns=[turn(None, {"code": "cut"})], answer=None, termination="max_turns", sample="b", **common)
+    fine = played(turns=[turn("Answer")], truth=AnswerTruth(("2",)), damage=(), answer="2", sample="c")
+    paid = published_rewards([half, silent, fine])
+    # One word of two: an F1 of 2/3. Nothing is named in the others, and nothing run.
+    assert [terms["Visual-ARFT (coding)"] for terms in paid] == pytest.approx([0.5 + 0.9 + 2 / 3 + 1, 0.0, 2.0])
+    assert not any({"MMSearch-R1", "Visual-ARFT (search)"} & terms.keys() for terms in paid)
+
+
+def test_what_is_read_of_a_damaged_picture_needs_no_picture():
+    truth = {"type": "image", "width": 9, "height": 9, "damage": ["dark"], "answers": []}
+    outcome = {"boxes": None, "answer": "done", "termination": "answer", "turns": 1}
+    record = {"sample_id": "a", "truth": truth, "outcome": outcome, "images": [{"width": 9, "height": 9}]}
+    episode = read_played({**record, "turns": [turn("Answer")]})
+    assert episode.damage == ("dark",)
+    # Without a question, an answer is right: its F1 and its form.
+    assert published_rewards([episode])[0]["Visual-ARFT (coding)"] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("name", "reward", "settings"),
+    [
+        ("Visual-ARFT (search)", "arft_search", {}),
+        ("MMSearch-R1", "mmsearch_r1", {}),
+        ("Visual-ARFT (coding)", "arft_coding", {"experts": "oracle"}),
+    ],
+)
+def test_what_is_paid_in_an_environment_is_what_is_computed_afterwards(tmp_path, name, reward, settings):
+    env_id = "VisHarness/MATCoding-v0" if reward == "arft_coding" else "VisHarness/MATSearch-v0"
+    env = RecordTrajectories(gym.make(env_id, split="val", difficulty=0, reward=reward, **settings), tmp_path)
+    for policy in ("random", "scripted"):
+        list(rollout(env, make_policy(policy), episodes=4, seed=3))
+    env.close()
+    records = [json.loads(line) for line in (tmp_path / "trajectories.jsonl").read_text().splitlines()]
+    paid = published_rewards([read_played(record) for record in records])
+    assert [terms[name] for terms in paid] == pytest.approx([record["reward"] for record in records])
+    assert len({round(terms[name], 3) for terms in paid}) > 1
+
+
 def test_an_invalid_episode_pays_nothing_and_is_in_no_group():
     broken = played(masks([0, 0, 40, 40]), termination="invalid", turns=[turn()])
     paid = published_rewards([broken, played(turns=[turn("Answer")])])

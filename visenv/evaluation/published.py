@@ -40,6 +40,7 @@ REWARDS: dict[str, float] = {
     "Pixel-Reasoner": 1.0,
     "IMAgent-style": 1.0 + imagent.COEFFICIENT,
     "Visual-ARFT (search)": visual_arft.SEARCH_BOUNDS[1],
+    "Visual-ARFT (coding)": visual_arft.CODING_BOUNDS[1],
     "MMSearch-R1": mmsearch_r1.BOUNDS[1],
 }
 """Names, and the most that each pays; of Pixel-Reasoner without curiosity, whose most depends on the group."""
@@ -63,11 +64,23 @@ class Played:
     was replayed and the truth is a mask."""
     made: tuple[float, ...] | None = None
     """IoU of each candidate, or each final result, in the order they were made; None likewise."""
+    damage: tuple[str, ...] | None = None
+    """What was wrong with the picture, empty for nothing, where that was a part of the task."""
+
+    @property
+    def called(self) -> list[Mapping[str, Any]]:
+        """The tool calls that were carried out."""
+        return [turn for turn in self.turns if turn["name"] not in (None, "Answer") and turn["error"] is None]
 
     @property
     def calls(self) -> int:
         """How many tool calls were carried out."""
-        return sum(turn["name"] not in (None, "Answer") and turn["error"] is None for turn in self.turns)
+        return len(self.called)
+
+    @property
+    def clean(self) -> bool:
+        """Whether every turn was carried out."""
+        return self.calls + (self.outcome.termination == "answer") == len(self.turns)
 
     @property
     def malformed(self) -> int:
@@ -88,12 +101,16 @@ def read_played(record: Mapping[str, Any]) -> Played:
         InvalidData: if something that is needed is missing or broken.
     """
     try:
-        outcome, truth = read_outcome(record["outcome"]), read_truth(record["truth"])
+        outcome, told = read_outcome(record["outcome"]), record["truth"]
+        damage = tuple(map(str, told["damage"])) if told["type"] == "image" else None
+        # The clean picture is in no record of a rollout, and published rewards do not look at it. Where there is no
+        # question, whatever the agent says is right.
+        truth = read_truth(told) if damage is None else AnswerTruth(tuple(told["answers"]) or (outcome.answer or "",))
         image = record["images"][0]
         size, turns = (int(image["width"]), int(image["height"])), list(record["turns"])
         if not all({"name", "arguments", "error"} <= turn.keys() for turn in turns):
             raise ValueError("a turn without a name, arguments or error")
-        return Played(str(record["sample_id"]), outcome, truth, size, turns)
+        return Played(str(record["sample_id"]), outcome, truth, size, turns, damage=damage)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise InvalidData(f"Expected a line that `visenv rollout` wrote, but it is broken: {error!r:.200}.") from error
 
@@ -145,8 +162,9 @@ def published_rewards(episodes: Sequence[Played]) -> list[dict[str, float]]:
 
     Returns:
         For each episode the rewards that can be computed for it, by the names in ``REWARDS``: of text answers those of
-        agents that search; of masks and boxes the others, with a figure of at least 0.5 standing for a right answer;
-        RSAgent's and MedSAM-Agent's where it was replayed. Nothing for one that ended as invalid.
+        agents that search, or that mend a picture; of masks and boxes the others, with a figure of at least 0.5
+        standing for a right answer; RSAgent's and MedSAM-Agent's where it was replayed. Nothing for one that ended as
+        invalid.
     """
     valid = [index for index, each in enumerate(episodes) if each.outcome.termination not in (None, "invalid")]
     paid: list[dict[str, float]] = [{} for _ in episodes]
@@ -187,22 +205,10 @@ def _alone(played: Played) -> dict[str, float]:
     formed = played.malformed == 0
     paid = {"VisHarness": sum(VisHarnessReward().final(outcome, truth).values())}
     if isinstance(truth, AnswerTruth):
-        called = Counter("Image" in str(turn["name"]) for turn in played.turns if "Search" in str(turn["name"]))
-        return paid | {
-            "Visual-ARFT (search)": _sum(visual_arft.search_score(outcome.answer, truth.answers, well_formed=formed)),
-            "DeepEyes": _sum(
-                deepeyes.score(outcome.answer, truth.answers, used_tool=played.calls > 0, well_formed=formed)
-            ),
-            "MMSearch-R1": _sum(
-                mmsearch_r1.score(
-                    outcome.answer,
-                    truth.answers,
-                    image_searches=called[True],
-                    text_searches=called[False],
-                    well_formed=formed,
-                )
-            ),
-        }
+        paid["DeepEyes"] = _sum(
+            deepeyes.score(outcome.answer, truth.answers, used_tool=played.calls > 0, well_formed=formed)
+        )
+        return paid | (_of_searching(played, truth) if played.damage is None else _of_mending(played, truth))
     said = outcome.answer if outcome.answer is not None else ""
     verdict = float(_is_right(played))
     judged = deepeyes.score(said, said, used_tool=played.calls > 0, well_formed=formed, accuracy=verdict)
@@ -214,6 +220,34 @@ def _alone(played: Played) -> dict[str, float]:
         paid["RSAgent-style"] = process - FORMAT * played.malformed
         paid["MedSAM-Agent"] = _sum(medsam_agent.score(played.made, stopped=outcome.termination == "answer"))
     return paid
+
+
+def _of_searching(played: Played, truth: AnswerTruth) -> dict[str, float]:
+    """The rewards of agents that search, as they are paid in environments."""
+    answer, formed = played.outcome.answer, played.clean and played.outcome.termination == "answer"
+    searches = Counter("Image" in str(turn["name"]) for turn in played.called if "Search" in str(turn["name"]))
+    counted = {"image_searches": searches[True], "text_searches": searches[False]}
+    return {
+        "Visual-ARFT (search)": _sum(visual_arft.search_score(answer, truth.answers, well_formed=formed)),
+        "MMSearch-R1": _sum(mmsearch_r1.score(answer, truth.answers, **counted, well_formed=formed)),
+    }
+
+
+def _of_mending(played: Played, truth: AnswerTruth) -> dict[str, float]:
+    """The reward of agents that mend pictures, as it is paid in environments."""
+    named = [turn["arguments"]["problems"] for turn in played.called if turn["name"] == "NameProblems"]
+    # It pays for any code.
+    code = "" if any(turn["name"] == "RunCode" for turn in played.called) else None
+    problems = [named[0]] if named and isinstance(named[0], str) else (named or [None])[0]
+    terms = visual_arft.coding_score(
+        problems,
+        played.damage or ("none",),
+        code,
+        played.outcome.answer,
+        truth.answers,
+        well_formed=played.clean,
+    )
+    return {"Visual-ARFT (coding)": _sum(terms)}
 
 
 def _of_boxes(outcome: Outcome, truth: BoxesTruth, size: tuple[int, int], region: bool) -> dict[str, float]:
