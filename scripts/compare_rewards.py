@@ -185,7 +185,8 @@ def draw(
 
 
 def _number(value: float) -> str:
-    return "–" if np.isnan(value) else f"{value:.2f}".replace("-", "−")
+    # A zero has no sign, whatever was rounded.
+    return "–" if np.isnan(value) else f"{round(value, 2) + 0.0:.2f}".replace("-", "−")
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ def code(turn):
         ("<problem> [ ] </problem>", ToolCall("NameProblems", {"problems": []}, "why")),
         (CODE, ToolCall("RunCode", {"code": PROGRAM, "image": "img_0"}, "why")),
         ("<code>```\nx = 1\n```</code>", ToolCall("RunCode", {"code": "x = 1", "image": "img_0"}, "why")),
+        ("<code>```python3\nx = 1\n```</code>", ToolCall("RunCode", {"code": "x = 1", "image": "img_0"}, "why")),
         ("<code>```Python \nx=1\n\n``` </code>", ToolCall("RunCode", {"code": "x=1\n", "image": "img_0"}, "why")),
         ("<answer> Ansel\nBrodwick </answer>", Answer(" Ansel\nBrodwick ", "why")),
         ("<answer></answer>", Answer("", "why")),

@@ -45,7 +45,7 @@ _TAGS = {tag: re.compile(rf"<(/?){tag}\b(\s*>)?", re.IGNORECASE) for tag in _BY_
 _WHOLE_TAG = re.compile(rf"</?({'|'.join(_BY_TAG)})\s*>", re.IGNORECASE)
 _CUT_TAG = re.compile(rf"</?({'|'.join(_BY_TAG)})\b", re.IGNORECASE)
 _NAME = re.compile(r"\s*('[^'\\\r\n]*'|\"[^\"\\\r\n]*\")\s*(,|$)")
-_FENCE, _END_FENCE = re.compile(r"```(?:python|py)?[ \t]*\r?\n", re.IGNORECASE), "```"
+_FENCE, _END_FENCE = re.compile(r"```(?:python3?|py)?[ \t]*\r?\n", re.IGNORECASE), "```"
 
 
 class Arft(Dialect):
