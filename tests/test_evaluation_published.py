@@ -157,7 +157,7 @@ def test_what_is_paid_in_an_environment_is_what_is_computed_afterwards(tmp_path,
     env_id = "VisHarness/MATCoding-v0" if reward == "arft_coding" else "VisHarness/MATSearch-v0"
     env = RecordTrajectories(gym.make(env_id, split="val", difficulty=0, reward=reward, **settings), tmp_path)
     for policy in ("random", "scripted"):
-        list(rollout(env, make_policy(policy), episodes=4, seed=3))
+        list(rollout(env, make_policy(policy), episodes=3, seed=3))
     env.close()
     records = [json.loads(line) for line in (tmp_path / "trajectories.jsonl").read_text().splitlines()]
     paid = published_rewards([read_played(record) for record in records])
