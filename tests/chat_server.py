@@ -158,6 +158,19 @@ def slow(handler, body):
 
 
 @contextmanager
+def answering(server):
+    """Lets a server answer on a thread of its own, and closes it."""
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@contextmanager
 def serving(*script, otherwise=good):
     """A server on a free port; ``script`` says what it does first, then it does something else."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -166,11 +179,5 @@ def serving(*script, otherwise=good):
     server.active = server.most_active = 0
     server.lock = threading.Lock()
     server.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
+    with answering(server):
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from chat_server import answering
 
 from visenv.capabilities import NOWHERE, EstimateDepth, ExpertFailure, Passages, Search
 from visenv.errors import InvalidData, UnknownName
@@ -98,14 +99,8 @@ def serving(*script, otherwise=None):
     server.script, server.otherwise, server.asked = list(script), otherwise or giving(SERPER), []
     server.lock, server.active, server.most = threading.Lock(), 0, 0
     server.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    try:
+    with answering(server):
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 @pytest.fixture(autouse=True)
