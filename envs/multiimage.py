@@ -37,9 +37,9 @@ class MultiImageEnv(VisionToolEnv):
     The agent is shown two to eight images, each its own, and a question that none of them alone answers: what changed
     from one to the other, which two show the same thing, how many there are in all of them together, in which one a
     thing is nearest, which one lacks what all others have. It answers with the letter of an option or with a number.
-    After the first call the images are archived: `Reflect` brings one back, with a region marked, `Verify` puts a claim
-    beside one, with what an expert finds of the thing that it is about. Neither shows anything that was not seen
-    before.
+    After the first call the images are archived: `Reflect` brings one back, if asked with a region marked, `Verify`
+    puts a claim beside one, with what an expert finds of the thing that it is about. Neither shows anything that was
+    not seen before.
 
     ## Action Space
     As `VisHarness/ReasonSeg-v0`, with the tools PhraseToBoxMask, PhraseToPoint, PointToBoxMask, ZoomRegion, Reflect and

@@ -94,6 +94,8 @@ def _in_pixels(spec: ToolSpec, arguments: dict[str, Any], context: ToolContext) 
     read = dict(arguments)
     for argument in spec.arguments:
         value = arguments[argument.name]
+        if value is None:
+            continue
         if argument.kind in ("point", "box"):
             read[argument.name] = tuple(number * unit[place % 2] for place, number in enumerate(value))
         elif argument.kind == "points":

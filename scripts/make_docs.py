@@ -171,7 +171,7 @@ def tools_page() -> str:
         NOTE,
         "# Tools",
         "What an agent may call. The specification of a tool (`visenv.types.ToolSpec`) is the one source of its JSON "
-        "Schema, of its part of the action space and of this page. Every argument is required.",
+        "Schema, of its part of the action space and of this page. Arguments are required unless they are optional.",
         "## Tool sets",
         "Chosen with `gym.make(..., toolset=...)`: a name, or a list of tools.",
         table(["name", "what it is", "tools"], sets),
@@ -183,7 +183,10 @@ def tools_page() -> str:
 
 def tool_section(spec: ToolSpec, tool: Tool | None) -> str:
     """One tool."""
-    rows = [[f"`{argument.name}`", kind_of(argument), argument.description] for argument in spec.arguments]
+    rows = [
+        [f"`{each.name}`" + (" (optional)" if each.optional else ""), kind_of(each), each.description]
+        for each in spec.arguments
+    ]
     parts = [f"## {spec.name}", spec.description]
     if spec.needs:
         parts.append(NEEDS[spec.needs])

@@ -1,5 +1,6 @@
 """Questions about several images: none gives the answer away, looking again shows nothing new, answers are scored."""
 
+import inspect
 from collections import Counter, defaultdict
 
 import gymnasium as gym
@@ -7,11 +8,16 @@ import numpy as np
 import pytest
 from stubs import BrightExpert
 
+from visenv.adapters.elements import structured_arguments
 from visenv.datasets.options import LETTERS, answers_with, asked_with, shuffled
 from visenv.datasets.several import FORMS, SeveralDataset
 from visenv.errors import DatasetError, InvalidData
+from visenv.protocol import get_dialect
+from visenv.protocol.flat import flat_schema, from_flat, to_flat
+from visenv.protocol.schema import json_schema
+from visenv.protocol.signatures import as_method
 from visenv.rewards.imagent import IMAgentReward
-from visenv.tools.attention import ATTENTION
+from visenv.tools.attention import ATTENTION, Reflect
 from visenv.types import Answer, AnswerTruth, MaskTruth, Outcome, ToolCall
 
 ENV_ID = "VisHarness/MultiImage-v0"
@@ -120,6 +126,9 @@ def test_looking_again_shows_nothing_new():
     info = call(env, "Reflect", image="img_2", box=[0, 0, 256, 256])
     assert [picture.name for picture in env.episode.visible()] == ["img_2"]
     assert info["reply"].startswith("img_2 (256x256):\n[image img_2]")
+    before = info["reply"]
+    for arguments in ({}, {"box": None}):
+        assert call(env, "Reflect", image="img_2", **arguments)["reply"].splitlines()[:2] == before.splitlines()[:2]
     info = call(env, "Reflect", image="img_0", box=[64, 64, 128, 192])
     assert "[250, 250, 500, 750] marked" in info["reply"]
     (picture,) = env.episode.visible()
@@ -129,6 +138,44 @@ def test_looking_again_shows_nothing_new():
     assert "Claim: There are two squares.\nAn expert finds: img_1: " in info["reply"]
     assert list(env.episode.workspace.images) == images
     assert call(env, "Reflect", image="img_0", box=[300, 0, 310, 9])["error"]["code"] == "too_small"
+
+
+@pytest.mark.parametrize(
+    ("dialect", "turn"),
+    [
+        ("qwen3_vl", '<think></think><tool_call>{"name": "Reflect", "arguments": {"image": "img_1"}}</tool_call>'),
+        (
+            "qwen3_5",
+            "<think></think><tool_call><function=Reflect><parameter=image>img_1</parameter></function></tool_call>",
+        ),
+        ("vipact", 'Thought: x\nAction Input:\n```python\nreflect(image="img_1")\n```'),
+    ],
+)
+def test_a_model_may_leave_the_region_out(dialect, turn):
+    env = make(action_mode="text", dialect=dialect, toolset=ATTENTION, experts={})
+    *_, info = env.step(turn)
+    assert info["error"] is None
+    assert [picture.name for picture in env.episode.visible()] == ["img_1"]
+
+
+def test_schemas_and_signatures_say_that_the_region_is_optional():
+    assert json_schema(Reflect.spec)["required"] == flat_schema(Reflect.spec)["required"] == ["image"]
+    assert "box_x1" in flat_schema(Reflect.spec)["properties"]
+    method = as_method(Reflect.spec, lambda self, name, arguments: arguments, "It.")
+    assert str(inspect.signature(method)) == "(self, image: str, box: list[float] = None) -> list"
+    assert (
+        to_flat(Reflect.spec, {"image": "img_1"}) == {"image": "img_1"} == from_flat(Reflect.spec, {"image": "img_1"})
+    )
+    assert "Reflect(image, box=None)" in get_dialect("vipact").describe_tools([Reflect.spec])
+
+
+def test_arrays_of_numbers_mean_all_of_an_image_where_no_region_is_named():
+    env = make(toolset=ATTENTION, experts={})
+    element = structured_arguments(Reflect.spec, {"image": "img_1"}, env.episode)
+    assert element["box"].tolist() == [0, 0, 1, 1]
+    env.step((0, element))
+    (picture,) = env.episode.visible()
+    assert (picture.name, picture.is_visualisation) == ("img_1", False)
 
 
 def test_the_two_tools_work_without_any_expert():

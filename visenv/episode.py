@@ -329,6 +329,8 @@ class Episode:
         size = workspace.images[named[0] if named else "img_0"].size
         shown = self.config.tokens.resized(*size)
         for argument in spec.arguments:
+            if arguments[argument.name] is None:
+                continue
             if argument.kind in ("point", "box"):
                 pixels = self.dialect.frame.to_pixels(arguments[argument.name], size, shown)
                 arguments = arguments | {argument.name: tuple(pixels.tolist())}

@@ -257,6 +257,8 @@ class Argument:
     low: int = 1
     high: int = 4096
     """Inclusive bounds, for ``integer`` and ``patch_sizes``."""
+    optional: bool = False
+    """Whether it may be left out, or be null: the tool is given None. Optional arguments come last."""
 
 
 @dataclass(frozen=True)

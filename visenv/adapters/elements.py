@@ -29,7 +29,9 @@ def structured_arguments(spec: ToolSpec, given: Mapping[str, Any], episode: Epis
         InvalidData: if the arguments are not the tool's, or one has no element: an image without a slot, a choice that
             is none, patches of different sizes.
     """
-    if set(given) != (names := {argument.name for argument in spec.arguments}):
+    names = {argument.name for argument in spec.arguments}
+    given = {**{argument.name: None for argument in spec.arguments if argument.optional}, **given}
+    if set(given) != names:
         raise InvalidData(f"Expected {spec.name} with {', '.join(sorted(names))}, but got {given!r:.80}.")
     elements = _Elements(spec, given, episode)
     values = {}
@@ -68,6 +70,9 @@ class _Elements:
         if kind == "patch_sizes":
             (edge,) = set(value.values()) or {1}
             return {"images": _bits(list(value), self._slots, SLOTS), "size": edge}
+        if kind == "box" and value is None:
+            # The space has no element for none: all of the image is meant.
+            return np.array([0, 0, 1, 1], np.float32)
         if kind in ("point", "box"):
             return self._parts(value).ravel()
         if kind == "points":

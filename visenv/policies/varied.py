@@ -126,7 +126,8 @@ class VariedPolicy:
                 return value
             left_out = self._place(value)
             return [name for place, name in enumerate(value) if place != left_out]
-        if argument.kind not in ("phrase", "choice", "point", "box", "points") or not self._happens():
+        known = argument.kind in ("phrase", "choice", "point", "box", "points") and value is not None
+        if not known or not self._happens():
             return value
         if argument.kind == "phrase":
             return self._one_of(_rewordings(str(value), episode.query, self._phrases))

@@ -25,7 +25,7 @@ def flat_schema(spec: ToolSpec) -> dict[str, Any]:
     """The JSON Schema of a tool's arguments in flat form.
 
     Args:
-        spec: the tool; every argument is required, and there are no others.
+        spec: the tool; arguments are required unless they are optional, and there are no others.
 
     Returns:
         A new schema of type ``object``, whose properties have a ``type`` (``string``, ``integer`` or ``number``), a
@@ -48,7 +48,8 @@ def flat_schema(spec: ToolSpec) -> dict[str, Any]:
     if len(properties) < len(pairs):
         names = ", ".join(name for name, _ in pairs)
         raise InvalidData(f"Expected arguments of {spec.name} whose flat names differ, but got {names}: rename one.")
-    return {"type": "object", "properties": properties, "required": list(properties)}
+    needed = [name for argument in spec.arguments if not argument.optional for name, _ in _properties(argument)]
+    return {"type": "object", "properties": properties, "required": needed}
 
 
 def flat_tools(specs: Iterable[ToolSpec]) -> list[dict[str, Any]]:
@@ -113,6 +114,8 @@ def to_flat(spec: ToolSpec, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """
     flat: dict[str, Any] = {}
     for argument in spec.arguments:
+        if argument.optional and arguments.get(argument.name) is None:
+            continue
         value = arguments[argument.name]
         if argument.kind in COORDINATES:
             flat |= {

@@ -12,7 +12,7 @@ def json_schema(spec: ToolSpec) -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of a tool's arguments.
 
     Args:
-        spec: the tool; every argument is required, and there are no others.
+        spec: the tool; arguments are required unless they are optional, and there are no others.
 
     Returns:
         A new schema of type ``object``.
@@ -25,7 +25,7 @@ def json_schema(spec: ToolSpec) -> dict[str, Any]:
     return {
         "type": "object",
         "properties": {argument.name: _argument_schema(argument) for argument in spec.arguments},
-        "required": [argument.name for argument in spec.arguments],
+        "required": [argument.name for argument in spec.arguments if not argument.optional],
         "additionalProperties": False,
     }
 

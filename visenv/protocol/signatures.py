@@ -63,8 +63,13 @@ def as_method(spec: ToolSpec, call: Callable[[Any, str, dict[str, Any]], Any], r
     method.__annotations__ = {**types, "return": list}
     parameters = [inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)]
     parameters += [
-        inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=kind)
-        for name, kind in types.items()
+        inspect.Parameter(
+            argument.name,
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            annotation=types[argument.name],
+            default=None if argument.optional else inspect.Parameter.empty,
+        )
+        for argument in spec.arguments
     ]
     vars(method)["__signature__"] = inspect.Signature(parameters, return_annotation=list)
     return method

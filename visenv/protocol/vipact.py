@@ -65,7 +65,7 @@ class VipAct(Dialect):
             if spec.name == SEVERAL:
                 most = f"at most {MAX_CALLS} in a block, one a line"
             else:
-                arguments = ", ".join(argument.name for argument in spec.arguments)
+                arguments = ", ".join(f"{each.name}=None" if each.optional else each.name for each in spec.arguments)
                 about = "; ".join(f"{argument.name}: {argument.description}" for argument in spec.arguments)
                 lines.append(f"{spec.name}({arguments}): {spec.description}" + (f" ({about})" if about else ""))
         return "\n".join((f"You may call these functions, {most}:", *lines)) if lines else ""

@@ -26,7 +26,7 @@ def validate(spec: ToolSpec, arguments: Mapping[str, Any], workspace: Workspace)
         workspace: where named images must exist.
 
     Returns:
-        One value for each argument of ``spec``.
+        One value for each argument of ``spec``; None for an optional one that is left out.
 
     Raises:
         ToolError: saying what was expected, what came, and how to mend the call.
@@ -37,8 +37,11 @@ def validate(spec: ToolSpec, arguments: Mapping[str, Any], workspace: Workspace)
             raise ToolError(
                 "unknown_argument", f"{spec.name} has no argument {_show(name)}. It takes {_listing(known)}."
             )
-    values = {}
+    values: dict[str, Any] = {}
     for argument in spec.arguments:
+        if argument.optional and arguments.get(argument.name) is None:
+            values[argument.name] = None
+            continue
         if argument.name not in arguments:
             raise ToolError(
                 "missing_argument", f"{spec.name} needs the argument {argument.name!r}: {argument.description}"

@@ -23,18 +23,17 @@ class Reflect:
 
     spec = ToolSpec(
         "Reflect",
-        "Brings an image back into view, to look at it again, with the region marked that you want to look at. Name "
-        "the whole of the image to have nothing marked.",
+        "Brings an image back into view, to look at it again; if you name a region, with that region marked.",
         (
             Argument("image", "image", "name of the image to look at again"),
-            Argument("box", "box", "the region [x1, y1, x2, y2] to look at"),
+            Argument("box", "box", "the region [x1, y1, x2, y2] to look at; all of it if left out", optional=True),
         ),
     )
 
     def run(self, arguments: Mapping[str, Any], context: ToolContext) -> Effect:
         """See ``Tool.run``."""
         image = context.workspace.images[arguments["image"]]
-        box = _clipped(arguments["box"], image)
+        box = (0, 0, *image.size) if arguments["box"] is None else _clipped(arguments["box"], image)
         if box[2] - box[0] >= image.size[0] and box[3] - box[1] >= image.size[1]:
             return Effect((f"{image.name} ({image.size[0]}x{image.size[1]}):", Picture(image.name, image)))
         (corners,) = context.write(np.array([box], dtype=float), image.size)
