@@ -184,11 +184,13 @@ def _call(tool: str, **arguments: Any) -> Call:
 @contextmanager
 def _traced() -> Iterator[None]:
     gc.collect()
+    gc.freeze()  # what is there already need not be looked through after every turn
     tracemalloc.start()
     try:
         yield
     finally:
         tracemalloc.stop()
+        gc.unfreeze()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
-"""What all tests share: reproducible property tests, one thread for small networks, and one Ray."""
+"""What all tests share: reproducible property tests, one thread for each process, and one Ray."""
 
+import gc
 import os
 import socket
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -10,6 +12,39 @@ settings.register_profile(
     "visenv", deadline=None, max_examples=50, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("visenv")
+
+ON_RAY = ("rollout_ray", "serve", "serve_ray_faults")
+"""Which tests share one Ray: what stands between ``test_`` and ``.py``."""
+
+
+def pytest_configure():
+    """One thread for each process, and each program that a test starts: more of them would wait spinning."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):  # read by numpy and torch at import
+        os.environ.setdefault(name, "1")
+    import cv2
+
+    cv2.setNumThreads(1)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Where tests are run in several processes, give each whole files, whose fixtures are then made once."""
+    if config.getvalue("dist") != "load":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Files(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return "on Ray" if Path(file).stem.removeprefix("test_") in ON_RAY else file
+
+    return Files(config, log)
+
+
+def pytest_collection_finish():
+    """Nothing that the test modules have imported is garbage: it need not be looked through again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module")

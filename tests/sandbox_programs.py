@@ -33,30 +33,38 @@ def run(sandbox, code, pixels=None, **names):
 
 
 def descendants(process):
-    """The processes below one, by name."""
+    """The processes below one."""
+    return _below(process, _processes()[1])
+
+
+def sandboxed():
+    """The processes of the sandboxes of this process, which has others too."""
+    names, children = _processes()
+    roots = [child for child in children.get(os.getpid(), []) if names[child] == "bwrap"]
+    return sorted(process for root in roots for process in (root, *_below(root, children)))
+
+
+def _below(process, children):
     found = []
-    for child in _children().get(process, []):
-        found += [child, *descendants(child)]
+    for child in children.get(process, []):
+        found += [child, *_below(child, children)]
     return sorted(found)
 
 
-def listed_processes(sandbox):
-    """The processes of a sandbox's servers, which are there as long as it is."""
-    return descendants(os.getpid())
-
-
-def _children():
-    children = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
+def _processes():
+    """The names and the children of all processes, by their numbers."""
+    names, children = {}, {}
+    for process in os.listdir("/proc"):
+        if process.isdigit():
             try:
-                with open(f"/proc/{name}/stat") as file:
+                with open(f"/proc/{process}/stat", errors="replace") as file:
                     text = file.read()
             except OSError:
                 continue
-            state, parent = text.rpartition(")")[2].split()[:2]
-            children.setdefault(int(parent), []).append(int(name))
-    return children
+            head, _, tail = text.rpartition(")")
+            names[int(process)] = head.partition("(")[2]
+            children.setdefault(int(tail.split()[1]), []).append(int(process))
+    return names, children
 
 
 def png_head(width, height):
