@@ -37,6 +37,7 @@ from visenv.capabilities import (
 from visenv.errors import InvalidData
 from visenv.experts.truth_view import (
     FindSample,
+    RecentSamples,
     choose_masks,
     enlarge,
     interior_points,
@@ -106,7 +107,7 @@ class Noisy:
     def __init__(self, find: FindSample, model: ErrorModel, seed: int = 0) -> None:
         if seed < 0:
             raise InvalidData(f"Expected a seed of at least 0, but got {seed}.")
-        self.find = find
+        self.find = RecentSamples(find)
         self.model = model
         self.seed = seed
         digest = hashlib.blake2b(repr((asdict(model), seed)).encode(), digest_size=8).hexdigest()

@@ -24,6 +24,7 @@ from visenv.capabilities import (
 )
 from visenv.experts.truth_view import (
     FindSample,
+    RecentSamples,
     choose_masks,
     clean_picture,
     enlarge,
@@ -46,7 +47,7 @@ class Oracle:
     per_sample = True
 
     def __init__(self, find: FindSample) -> None:
-        self.find = find
+        self.find = RecentSamples(find)
 
     def run(self, requests: Sequence[Request]) -> Sequence[Result]:
         """Answer a batch; result ``i`` belongs to request ``i``.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
 
+from visenv.byte_cache import ByteCache
 from visenv.capabilities import Candidates, Prompt, View
 from visenv.errors import InvalidData
 from visenv.masks import Masks
@@ -29,6 +31,36 @@ FindSample: TypeAlias = Callable[[str], Sample]
 
 POINT_RADIUS = 1
 """Half the side, in root pixels and without the middle one, of the box that stands for a point truth."""
+
+
+class RecentSamples:
+    """A data set's ``find`` that keeps what it has found last: an episode is asked about again and again.
+
+    Args:
+        find: from a sample's identifier to the sample.
+        limit: of what is kept, in bytes of the samples' images.
+    """
+
+    def __init__(self, find: FindSample, limit: int = 1 << 26) -> None:
+        self._find = find
+        self._lock = threading.Lock()
+        self._kept: ByteCache[Sample] = ByteCache(limit)
+
+    def __call__(self, sample_id: str) -> Sample:
+        """The sample with that identifier."""
+        with self._lock:
+            sample = self._kept.get(sample_id)
+        if sample is None:
+            sample = self._find(sample_id)
+            with self._lock:
+                self._kept.put(sample_id, sample, sum(image.nbytes for image in sample.images))
+        return sample
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=threading.Lock())
 
 
 def truth_in_view(find: FindSample, view: View) -> Detections:

@@ -1,14 +1,18 @@
 """The expert set ``oracle``: exact in every view of a sample."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visenv.capabilities import Expert, GroundPhrase, PointPhrase, Prompt, SegmentPrompts, Upscale
+from visenv.datasets.scenes.dataset import ScenesDataset
 from visenv.errors import InvalidData
 from visenv.experts.oracle import make
-from visenv.experts.truth_view import interior_point
+from visenv.experts.truth_view import RecentSamples, interior_point
 from visenv.masks import Masks
 from visenv.tools.merge import SourceDetections, merge_detections
 from visenv.tools.split import split_windows
@@ -168,3 +172,29 @@ def test_the_deepest_pixel_is_inside(seed):
     mask[0, 0] = True
     x, y = interior_point(mask)
     assert mask[y, x]
+
+
+def test_a_sample_that_is_asked_about_again_is_not_looked_up_again():
+    sample, sought = sample_of(MaskTruth(Masks.from_dense(discs()))), []
+
+    def find(sample_id):
+        sought.append(sample_id)
+        return sample
+
+    recent = RecentSamples(find, limit=2 * sample.image.nbytes)
+    assert [recent(name) is sample for name in "aabab"] == [True] * 5
+    assert sought == ["a", "b"]
+    recent("c")
+    recent("b")
+    recent("a")  # the least recently used was dropped
+    assert sought == ["a", "b", "c", "a"]
+
+
+def test_copies_look_samples_up_for_themselves():
+    data = ScenesDataset("reasonseg", "val", 0)
+    recent = RecentSamples(data.find)
+    sample = recent("scenes/reasonseg/d0/val/0")
+    for twin in (pickle.loads(pickle.dumps(recent)), copy.deepcopy(recent)):
+        again = twin(sample.sample_id)
+        assert again is not sample
+        np.testing.assert_array_equal(again.image, sample.image)
