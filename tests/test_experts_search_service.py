@@ -247,6 +247,32 @@ def test_a_service_that_repeats_the_key_does_not_get_it_written_down(tmp_path):
     assert KEY not in next(tmp_path.iterdir()).read_text()
 
 
+@pytest.mark.parametrize("service", ["serper", "retriever", "searxng"])
+def test_any_text_can_be_asked_for(service):
+    answers = SERPER | {"results": [], "result": [[]]}
+    with serving(otherwise=giving(answers)) as server:
+        search = ServiceSearch(service, address=server.url, per_second=1000, retries=0)
+        found = ask(search, "a\ud800b", "\0", "a\r\nHost: b", "🦄" * 512)
+        assert all(isinstance(each, Passages) for each in found)
+        assert "?" in str(server.asked[0]["json"] or server.asked[0]["params"])
+
+
+def test_what_cannot_be_asked_fails_alone():
+    def demanding(query, limit):
+        if query == "bad":
+            raise ValueError("no such thing")
+        return {"params": {"q": "x" * 10**5 if query == "long" else query}}
+
+    service = Service("mine", demanding, SERVICES["serper"].read)
+    with serving() as server:
+        search = ServiceSearch(service, address=server.url, per_second=1000, retries=0)
+        long, good, bad = ask(search, "long", "fine", "bad")
+    assert good.titles[0] == "Velmora"
+    for failed in (long, bad):
+        assert isinstance(failed, ExpertFailure)
+        assert "cannot be asked this" in failed.message
+
+
 def test_a_packed_answer_is_unpacked():
     packed = giving(gzip.compress(json.dumps(SERPER).encode()), Content_Encoding="gzip")
     with serving(otherwise=packed) as server:

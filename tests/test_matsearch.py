@@ -177,6 +177,14 @@ def test_titles_are_bounded_texts_too():
     assert second == "Turns left: 4."
 
 
+def test_passages_do_not_speak_to_terminals():
+    experts = {"*": BrightExpert(), "Search": Librarian(("T\x1b[31m", "a\x9b2J\x07\x08b\x00c"))}
+    env = make(experts=experts)
+    env.reset(options={"index": 0})
+    *_, info = call(env, "Search", query="x")
+    assert info["reply"].splitlines()[0] == "1. T [31m: a 2J b c"
+
+
 def test_passages_that_are_no_texts_are_the_librarians_fault():
     env = make(experts={"*": BrightExpert(), "Search": Librarian(("T", None))})
     env.reset(options={"index": 0})

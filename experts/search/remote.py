@@ -175,8 +175,10 @@ class ServiceSearch:
         import httpx
 
         url = f"{self.address}{self.service.path}"
-        fields = self.service.ask(request.query, request.limit)
+        # An agent's text may hold what can be sent to nobody.
+        query = request.query.encode("utf-8", "replace").decode()
         try:
+            fields = self.service.ask(query, request.limit)
             async with client.stream("POST" if "json" in fields else "GET", url, **fields) as response:
                 data = bytearray()
                 async for part in response.aiter_raw():
@@ -185,6 +187,9 @@ class ServiceSearch:
                         raise ExpertError(self.name, f"{self.service.name} answers with over {MAX_ANSWER_BYTES} bytes")
         except (httpx.HTTPError, httpx.StreamError) as error:
             raise _TryAgain(self._unkeyed(f"{type(error).__name__}: {error}")) from None
+        except (httpx.InvalidURL, ValueError, TypeError) as error:
+            said = self._unkeyed(f"{type(error).__name__}: {error}")
+            raise ExpertError(self.name, f"{self.service.name} cannot be asked this: {said:.{_TOLD}}") from None
         status, answer = response.status_code, self._unpacked(data, response.headers.get("content-encoding", ""))
         if status != 200:
             said = " ".join(self._unkeyed(answer.decode("utf-8", "replace")).split())[:_TOLD]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,8 @@ from visenv.tools.recall import RecallImage
 from visenv.tools.visharness import PhraseToBoxMask, PhraseToPoint
 from visenv.types import Argument, ToolSpec
 from visenv.workspace import Effect
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class Search:
@@ -52,8 +55,8 @@ class Search:
         return f"{name}: {words}" if name else words
 
     def _cut(self, text: str) -> str:
-        # What comes from elsewhere may hold what can be written to no file.
-        words = " ".join(text.encode("utf-8", "replace").decode("utf-8").split())
+        # What comes from elsewhere may hold what can be written to no file, or would tell a terminal what to do.
+        words = " ".join(_CONTROL.sub(" ", text.encode("utf-8", "replace").decode("utf-8")).split())
         return words if len(words) <= self.characters else f"{words[: self.characters - 1]}…"
 
 
