@@ -58,6 +58,29 @@ page = mmap.mmap(-1, 4096, flags=mmap.MAP_PRIVATE, prot=7)
 page.write(bytes.fromhex("b814000000cd80c3"))
 print(ctypes.CFUNCTYPE(ctypes.c_long)(ctypes.addressof(ctypes.c_char.from_buffer(page)))())
 """,
+    # Of what all see, such as the files of libraries, that would be a word to the program beside it.
+    "words by locks": """
+import fcntl, numpy, os
+file = os.open(numpy.__file__, os.O_RDONLY)
+for say in (
+    lambda: fcntl.flock(file, fcntl.LOCK_EX),
+    lambda: fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB),
+    lambda: fcntl.fcntl(os.open("/libraries", os.O_RDONLY), fcntl.F_NOTIFY, fcntl.DN_ACCESS),
+    lambda: fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK),
+    lambda: os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED),
+):
+    try: say(); print("said")
+    except PermissionError as error: print(error.errno, end=" ")
+print(fcntl.fcntl(file, fcntl.F_GETFD))
+""",
+    "disks of the machine": C + "print(call(162), libc.syncfs(os.open('/usr', 0)), call(451, 0, 0, 0, 0))",
+    "its server": """
+import sys
+frame, found = sys._getframe(), []
+while frame := frame.f_back:
+    found += [value.get("user") for value in frame.f_locals.values() if type(value) is dict and "seconds" in value]
+print(sys.argv, sys.orig_argv, len(found) > 2, set(found))
+""",
     "programs of the machine": """
 import os
 print([name for name in os.listdir("/usr/lib") if not name.endswith("-linux-gnu") and not name.startswith("python")])
@@ -138,6 +161,7 @@ def ran():
         ("python's shared memory", "", "PermissionError"),
         ("memory of one's own", "4096", ""),
         ("programs of the machine", "[]", ""),
+        ("words by locks", "1 1 1 1 1 1", ""),
         ("attributes without number", "", "Error"),
         ("a device's name", "", "output.png is no plain file."),
         ("a folder in the way", "", "output.png is no plain file."),
@@ -164,6 +188,7 @@ def test_what_came_of_a_program(ran, name, text, error):
         ("pages in pipes", "-1 -1", ""),
         ("events of the machine", "-1 -1", ""),
         ("where mounts come from", "-1 -1", ""),
+        ("disks of the machine", "-1 -1 -1", ""),
         ("calls of the future", "-38 -38", ""),
         ("calls of 32 bits", "", "SIGSYS"),
     ],
@@ -192,6 +217,15 @@ def test_the_end_of_a_program_is_that_of_any(ran):
     assert lines[0] == "thread"
     assert lines[-1] == "registered"
     assert ran["what comes last"].error == "gone"
+
+
+@needs_bubblewrap
+def test_a_server_is_the_same_everywhere(ran):
+    argv, rest = ran["its server"].text.split(" ", 1)
+    assert argv == "['program.py']"
+    assert rest.startswith("['/")
+    assert rest.endswith("'] True {None}")
+    assert "," not in rest
 
 
 @needs_bubblewrap

@@ -45,6 +45,11 @@ DENIED = {
     "memfd_secret": (447, 447),
     "vmsplice": (278, 75),
     "io_setup": (206, 0),
+    "sync": (162, 81),
+    "syncfs": (306, 267),
+    "fadvise64": (221, 223),
+    "cachestat": (451, 451),
+    "flock": (73, 32),
     "inotify_init": (253, None),
     "inotify_init1": (294, 26),
     "shmget": (29, 194),
@@ -83,10 +88,13 @@ DENIED = {
     "uselib": (134, None),
 }
 """Calls that fail with EPERM: other processes, namespaces, mounts and where they come from, sockets, keys, memory that
-no limit counts, what all of a machine share, the clock, and the kernel's own doors."""
+no limit counts, what a whole machine shares (its disks, its caches, locks of its files), the clock, and the kernel's
+own doors."""
 
-_MACHINES = {"x86_64": (0, 0xC000003E, 56, 9), "aarch64": (1, 0xC00000B7, 220, 222)}
-"""Machine to its column of ``DENIED``, its number for the kernel, and its numbers of ``clone`` and ``mmap``."""
+_MACHINES = {"x86_64": (0, 0xC000003E, 72, 56, 9), "aarch64": (1, 0xC00000B7, 25, 220, 222)}
+"""Machine to its column of ``DENIED``, its number for the kernel, and its numbers of ``fcntl``, ``clone``, ``mmap``."""
+# SETLK, SETLKW, OFD_SETLK, OFD_SETLKW, SETLEASE, NOTIFY: of files that all programs see, they would tell of each other.
+_LOCKS = (6, 7, 37, 38, 1024, 1026)
 _CLONE3 = 435
 _NEW_NAMESPACES = 0x7E020080
 # Of memory that is shared and in no file, one page that is mapped keeps all of it, and nothing says how much that is.
@@ -95,7 +103,7 @@ _FIRST_UNKNOWN = 463
 """Calls from here on, x32's among them, are later than this filter: programs do without them."""
 _ALLOW, _KILL, _EPERM, _ENOSYS = 0x7FFF0000, 0x80000000, 0x00050001, 0x00050026
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT, _FOURTH_ARGUMENT = 0, 4, 16, 40
+_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT, _SECOND_ARGUMENT, _FOURTH_ARGUMENT = 0, 4, 16, 24, 40
 
 
 def supported() -> bool:
@@ -105,7 +113,7 @@ def supported() -> bool:
 
 def build() -> bytes:
     """The filter, as the kernel takes it: instructions of classic BPF."""
-    column, architecture, clone, mmap = _MACHINES[platform.machine()]
+    column, architecture, fcntl, clone, mmap = _MACHINES[platform.machine()]
     numbers = [calls[column] for calls in DENIED.values()]
     denied = [number for number in numbers if number is not None]
     lines = [
@@ -121,7 +129,11 @@ def build() -> bytes:
     ]
     for number in denied:
         lines += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, _EPERM)]
+    lines += [(_EQUAL, 0, 2 * len(_LOCKS) + 2, fcntl), (_LOAD, 0, 0, _SECOND_ARGUMENT)]
+    for lock in _LOCKS:
+        lines += [(_EQUAL, 0, 1, lock), (_RETURN, 0, 0, _EPERM)]
     lines += [
+        (_RETURN, 0, 0, _ALLOW),
         (_EQUAL, 0, 3, clone),
         (_LOAD, 0, 0, _FIRST_ARGUMENT),
         (_ANY_BIT, 0, 1, _NEW_NAMESPACES),

@@ -50,7 +50,10 @@ def main() -> None:
     if limits["namespaces"] and confine.fix_addresses():
         os.execv(sys.executable, sys.orig_argv)
     if limits["user"]:
-        confine.become(limits["user"])
+        confine.become(limits.pop("user"))
+    # What a program finds of its server is the same everywhere.
+    for words in (sys.argv, getattr(sys, "orig_argv", [])):
+        del words[1:]
     versions = {"python": platform.python_version()}
     for name in limits["modules"]:
         versions[name] = str(getattr(importlib.import_module(name), "__version__", ""))
