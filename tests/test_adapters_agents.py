@@ -14,7 +14,7 @@ from visenv.adapters.agents import CAPTIONER, COMPARER, MARK_READER, ORCHESTRATO
 from visenv.capabilities import Description
 from visenv.datasets.listed import SampleList
 from visenv.datasets.perceptual import PerceptualDataset
-from visenv.errors import EpisodeOver, InvalidData
+from visenv.errors import EpisodeOver, InvalidData, UnknownName
 from visenv.images import letterbox
 
 ENV_ID = "VisHarness/Blink-v0"
@@ -215,6 +215,33 @@ def test_a_specialist_may_be_an_expert():
     assert "parrot: hello" in env.infos[ORCHESTRATOR]["reply"]
     with pytest.raises(InvalidData, match="captioning"):
         make(experts_for={"painter": Parrot()})
+
+
+def test_who_plays_a_specialist_is_looked_at_when_the_environment_is_made():
+    env = make(1, experts_for={CAPTIONER: "sight"})
+    env.step(ask("ImageCaptioning", image="img_0", focus="hello"))
+    assert env.infos[ORCHESTRATOR]["error"] is None
+    for wrong in (BrokenDepth(), Parrot, object(), None):
+        with pytest.raises(InvalidData, match="expert"):
+            make(experts_for={CAPTIONER: wrong})
+    with pytest.raises(InvalidData, match="experts by name"):
+        make(experts_for=[CAPTIONER])
+    with pytest.raises(UnknownName):
+        make(experts_for={CAPTIONER: "sihgt"})
+
+
+def test_nobody_else_is_an_agent():
+    env = make(1)
+    for look in (env.observe, env.messages):
+        with pytest.raises(InvalidData, match="orchestrator, captioning"):
+            look("painter")
+    for seed in (-1, "x"):
+        with pytest.raises(gym.error.Error, match="Seed"):
+            env.reset(seed=seed)
+    unbegun = make()
+    with pytest.raises(EpisodeOver):
+        unbegun.observe(ORCHESTRATOR)
+    assert unbegun.observe(CAPTIONER)["count"] == 0
 
 
 def test_it_plays_as_the_environment_does():

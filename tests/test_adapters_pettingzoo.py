@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from pettingzoo.test import (
@@ -102,9 +103,31 @@ def test_what_is_missing_or_wrong_is_said():
     env.reset(seed=0)
     with pytest.raises(InvalidData, match="none of verifier"):
         env.step({"actor": FIND})
+    with pytest.raises(InvalidData, match="by agent"):
+        env.step(None)
     step(env, ANSWER)
-    with pytest.raises(InvalidData, match="0 or 1"):
-        step(env, ANSWER, 2)
+    for decision in (2, -1, 0.5, True, None, "1", float("nan"), [1], 10**40):
+        with pytest.raises(InvalidData, match="0 or 1"):
+            step(env, ANSWER, decision)
+    assert all(step(env, ANSWER, np.int64(ACCEPT))[2].values())
+
+
+@pytest.mark.parametrize("arguments", [5, "ab", [1], None, {"text": 5}, {"text": "x" * 10**6}])
+def test_an_answer_that_is_none_is_a_turn_of_the_actor(arguments):
+    env = make()
+    env.reset(seed=0)
+    *_, infos = step(env, {"name": "Answer", "arguments": arguments})
+    assert infos["actor"]["error"]["code"] in ("bad_arguments", "long_answer")
+    assert (infos["actor"]["turn"], infos["actor"]["phase"]) == (1, "act")
+
+
+def test_a_seed_that_is_none_is_refused_before_anything_is_changed():
+    env = make()
+    env.reset(seed=0)
+    for seed in (-1, "x"):
+        with pytest.raises(gym.error.Error, match="Seed"):
+            env.reset(seed=seed)
+    assert env.agents
 
 
 def test_observations_are_those_of_the_environment():

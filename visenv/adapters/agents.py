@@ -27,6 +27,7 @@ from visenv.adapters.making import make_env
 from visenv.capabilities import Describe, Description, Request
 from visenv.episode import Stepping
 from visenv.errors import EpisodeOver, InvalidData, MissingDependency
+from visenv.experts_making import make_experts
 from visenv.experts_pool import ExpertPool
 from visenv.images import letterbox
 from visenv.spaces import PRINTABLE, SIDE, AnyText
@@ -71,24 +72,30 @@ class SpecialistsEnv(AECEnv[str, Any, Any]):
     Args:
         env_id: as ``gym.make`` takes it; its tools should ask ``Describe``.
         experts_for: specialists, by name, that are no agents here: who plays them. ``{"captioning": expert}`` is asked
-            in its place, an expert for ``Describe``.
+            in its place, an expert for ``Describe``, or the name of one (``"sight"``).
         **keywords: of the environment; ``action_mode`` is ``"text"`` for language models, ``"structured"`` unless said
             otherwise.
 
     Raises:
-        InvalidData: if there is no specialist of a name.
+        InvalidData: if there is no specialist of a name, or what plays it is no expert for ``Describe``.
         VisenvError: as ``gym.make``.
     """
 
     def __init__(self, env_id: str, *, experts_for: Mapping[str, Any] | None = None, **keywords: Any) -> None:
         super().__init__()
-        given = dict(experts_for or {})
-        if unknown := set(given) - set(SPECIALISTS.values()):
+        names = ", ".join(SPECIALISTS.values())
+        if experts_for is not None and not isinstance(experts_for, Mapping):
             raise InvalidData(
-                f"Expected specialists out of {', '.join(SPECIALISTS.values())}, but got {min(unknown)!r}."
+                f"Expected experts_for to be experts by name, out of {names}, but got {experts_for!r:.80}."
             )
+        given = dict(experts_for or {})
+        if unknown := [name for name in given if name not in SPECIALISTS.values()]:
+            raise InvalidData(f"Expected specialists out of {names}, but got {unknown[0]!r:.80}.")
         self.env = made = make_env(env_id, keywords)
-        self._stand_ins = {name: ExpertPool({"Describe": expert}) for name, expert in given.items()}
+        find = made.dataset.find
+        self._stand_ins = {name: ExpertPool(make_experts({"Describe": who}, find)) for name, who in given.items()}
+        for pool in self._stand_ins.values():
+            pool.check(["Describe"])
         self.metadata = {**made.metadata, "name": f"{env_id.replace('/', '_')}_agents", "is_parallelizable": False}
         self.render_mode = made.render_mode
         self.possible_agents = [ORCHESTRATOR, *(name for name in SPECIALISTS.values() if name not in given)]
@@ -105,6 +112,7 @@ class SpecialistsEnv(AECEnv[str, Any, Any]):
         said = {name: spaces.Text(256, min_length=0, charset=PRINTABLE) for name in self.possible_agents}
         self.action_spaces: dict[str, gym.Space[Any]] = {**said, ORCHESTRATOR: made.action_space}
         self.agents: list[str] = []
+        self.agent_selection = ORCHESTRATOR
         self._stepping: Stepping | None = None
         self._requests: list[Request] = []
         self._answers: list[Any] = []
@@ -124,12 +132,12 @@ class SpecialistsEnv(AECEnv[str, Any, Any]):
             seed: of samples, and of what the action spaces draw.
             options: ``index`` or ``sample_id``; PettingZoo passes others on, which say nothing here.
         """
+        known = {name: value for name, value in (options or {}).items() if name in ("index", "sample_id")}
+        self.env.reset(seed=seed, options=known)
         if seed is not None:
             children = np.random.SeedSequence(seed).spawn(len(self.possible_agents))
             for agent, child in zip(self.possible_agents, children, strict=True):
                 self.action_spaces[agent].seed(child.generate_state(1)[0].item())
-        known = {name: value for name, value in (options or {}).items() if name in ("index", "sample_id")}
-        self.env.reset(seed=seed, options=known)
         self.agents = list(self.possible_agents)
         self.rewards = dict.fromkeys(self.agents, 0.0)
         self._cumulative_rewards = dict.fromkeys(self.agents, 0.0)
@@ -193,7 +201,12 @@ class SpecialistsEnv(AECEnv[str, Any, Any]):
         self._go_on(self._answers)
 
     def observe(self, agent: str) -> Any:
-        """What an agent sees: the orchestrator the episode, a specialist what it was given and nothing else."""
+        """What an agent sees: the orchestrator the episode, a specialist what it was given and nothing else.
+
+        Raises:
+            InvalidData: if there is no such agent.
+            EpisodeOver: if no episode was begun.
+        """
         if agent == ORCHESTRATOR:
             return self.env.observation()
         request = self._request_of(agent)
@@ -211,6 +224,10 @@ class SpecialistsEnv(AECEnv[str, Any, Any]):
 
         Returns:
             Roles and content blocks as ``Episode.messages`` has them; none for a specialist that is not asked now.
+
+        Raises:
+            InvalidData: if there is no such agent.
+            EpisodeOver: if no episode was begun.
         """
         if agent == ORCHESTRATOR:
             return self.env.episode.messages()
@@ -232,6 +249,8 @@ class SpecialistsEnv(AECEnv[str, Any, Any]):
 
     def _request_of(self, agent: str) -> Describe | None:
         """What an agent is asked now; None if it is not its turn."""
+        if agent not in self.possible_agents:
+            raise InvalidData(f"Expected one of {', '.join(self.possible_agents)}, but got {agent!r:.80}.")
         if agent != self.agent_selection or len(self._answers) >= len(self._requests):
             return None
         request = self._requests[len(self._answers)]

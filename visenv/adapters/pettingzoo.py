@@ -17,6 +17,7 @@ Example:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -26,6 +27,7 @@ from gymnasium import spaces
 from visenv.adapters.making import make_env
 from visenv.errors import EpisodeOver, InvalidData, MissingDependency
 from visenv.observation import Observation
+from visenv.protocol.intake import checked, plain_action
 from visenv.spaces import PHRASE_TOKENS, VOCABULARY, token_ids
 from visenv.types import Answer, Malformed
 
@@ -95,11 +97,11 @@ class ActorVerifierEnv(ParallelEnv[str, Observation, Any]):
             seed: of samples, and of what the action spaces draw.
             options: ``index`` or ``sample_id``; PettingZoo passes others on, which say nothing here.
         """
+        known = {name: value for name, value in (options or {}).items() if name in ("index", "sample_id")}
+        self.env.reset(seed=seed, options=known)
         if seed is not None:
             for number, space in enumerate(self.action_spaces.values()):
                 space.seed(np.random.SeedSequence(seed).spawn(2)[number].generate_state(1)[0].item())
-        known = {name: value for name, value in (options or {}).items() if name in ("index", "sample_id")}
-        self.env.reset(seed=seed, options=known)
         self.agents, self._answer = list(self.possible_agents), None
         return self._observations(), self._infos()
 
@@ -117,6 +119,8 @@ class ActorVerifierEnv(ParallelEnv[str, Observation, Any]):
         """
         if not self.agents:
             raise EpisodeOver("The episode has ended, or none was begun: call reset().")
+        if not isinstance(actions, Mapping):
+            raise InvalidData(f"Expected an action by agent, but got {actions!r:.80}.")
         if missing := [agent for agent in self.agents if agent not in actions]:
             raise InvalidData(f"Expected an action of each agent, but got none of {', '.join(missing)}.")
         reward, terminated, truncated = self._advance(actions)
@@ -142,10 +146,10 @@ class ActorVerifierEnv(ParallelEnv[str, Observation, Any]):
                 return 0.0, False, False
             taken: Any = action
         else:
-            decision = actions[VERIFIER]
-            if isinstance(decision, bool) or int(decision) not in (SEND_BACK, ACCEPT):
-                raise InvalidData(f"Expected the verifier's action to be 0 or 1, but got {decision!r}.")
-            taken = self._answer if int(decision) == ACCEPT else Malformed("sent_back", SENT_BACK)
+            decision = np.asarray(actions[VERIFIER])
+            if decision.shape != () or decision.dtype.kind not in "iu" or decision not in (SEND_BACK, ACCEPT):
+                raise InvalidData(f"Expected the verifier's action to be 0 or 1, but got {actions[VERIFIER]!r:.80}.")
+            taken = self._answer if decision == ACCEPT else Malformed("sent_back", SENT_BACK)
             self._answer = None
         _, reward, terminated, truncated, _ = self.env.step(taken)
         return float(reward), terminated, truncated
@@ -175,13 +179,9 @@ class ActorVerifierEnv(ParallelEnv[str, Observation, Any]):
 
 
 def _as_answer(action: Any) -> Answer | None:
-    """The answer that an action is; None if it is something else."""
-    if isinstance(action, Answer):
-        return action
-    if isinstance(action, dict) and action.get("name") == "Answer":
-        text = dict(action.get("arguments") or {}).get("text", "")
-        return Answer(text) if isinstance(text, str) else None
-    return None
+    """The answer that an action is, as the episode would take it; None if it is something else."""
+    taken = checked(plain_action(action)) if isinstance(action, (Answer, Mapping)) else None
+    return taken if isinstance(taken, Answer) else None
 
 
 def aec_env(env_id: str, **keywords: Any) -> AECEnv[str, Any, Any]:
