@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, ClassVar
 
 import cv2
 import numpy as np
 
+from visenv.contents import side_by_side as joined_content
 from visenv.datasets.base import Dataset
 from visenv.datasets.blink import grouped
 from visenv.datasets.options import LETTERS, asked_with, shuffled
@@ -147,10 +148,33 @@ class QuestionsEnv(VisionToolEnv):
         """The question, what it names, its options, everything, and words of the data set."""
         return question_phrases(sample.query, self.dataset.vocabulary)
 
+    def truth_source(self) -> Callable[[str], Sample]:
+        """See ``VisionToolEnv.truth_source``."""
+        return JoinedSource(self.dataset.find) if self.joined else super().truth_source()
+
     def answers_of(self, sample: Sample) -> tuple[str, ...]:
         """The letters of the options."""
         offered = sample.truth.choices if isinstance(sample.truth, AnswerTruth) else None
         return tuple(LETTERS[: len(offered)]) if offered else super().answers_of(sample)
+
+
+@dataclass(frozen=True)
+class JoinedSource:
+    """Gives samples whose images are joined, with what the joined image shows, where that is known."""
+
+    find: Callable[[str], Sample]
+    """From an identifier to the sample with its images apart."""
+
+    def __call__(self, sample_id: str) -> Sample:
+        """The sample of an identifier."""
+        sample = self.find(sample_id)
+        if len(sample.images) == 1:
+            return sample
+        truth = sample.truth
+        if isinstance(truth, AnswerTruth) and truth.contents is not None:
+            height = max(image.shape[0] for image in sample.images)
+            truth = replace(truth, contents=(joined_content(truth.contents, height, GAP),))
+        return replace(sample, images=(side_by_side(sample.images),), truth=truth)
 
 
 def with_options_shuffled(sample: Sample, seed: int) -> Sample:

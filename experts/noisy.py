@@ -24,6 +24,7 @@ import numpy as np
 
 from visenv.capabilities import (
     Candidates,
+    FindVisualPrompts,
     GroundPhrase,
     PointPhrase,
     Points,
@@ -41,7 +42,7 @@ from visenv.experts.truth_view import (
     choose_masks,
     enlarge,
     interior_points,
-    truth_in_view,
+    truth_for,
 )
 from visenv.masks import Masks
 from visenv.types import BoolArray, Detections, FloatArray
@@ -88,7 +89,7 @@ class ErrorModel:
 
 
 class Noisy:
-    """Knows every sample's truth, and errs as its error model says.
+    """Knows every sample's truth, and errs as its error model says; what a phrase means is as ``oracle`` has it.
 
     Args:
         find: from a sample's identifier to the sample.
@@ -100,7 +101,7 @@ class Noisy:
     """
 
     name = "noisy"
-    capabilities = ("GroundPhrase", "PointPhrase", "SegmentPrompts", "Upscale")
+    capabilities = ("GroundPhrase", "PointPhrase", "SegmentPrompts", "Upscale", "FindVisualPrompts")
     max_batch = 256
     per_sample = True
 
@@ -119,17 +120,20 @@ class Noisy:
         Returns:
             ``GroundPhrase``: the targets found, then the false ones. ``PointPhrase``: a point on each of them.
             ``SegmentPrompts``: the target under, or nearest to, each prompt, spoiled three times, the better masks
-            scored higher. ``Upscale``: every pixel repeated.
+            scored higher. ``FindVisualPrompts``: the marks found, their letters right. ``Upscale``: every pixel
+            repeated.
         """
         return [self._answer(request) for request in requests]
 
     def _answer(self, request: Request) -> Result:
         if isinstance(request, Upscale):
             return Upscaled(enlarge(request.view.pixels, request.factor), self.fingerprint)
-        if not isinstance(request, (GroundPhrase, PointPhrase, SegmentPrompts)):
+        if not isinstance(request, (GroundPhrase, PointPhrase, SegmentPrompts, FindVisualPrompts)):
             raise not_answered(self.name, request)
         rng = self._generator(request)
-        truth = truth_in_view(self.find, request.view)
+        truth = truth_for(self.find, request)
+        if isinstance(request, FindVisualPrompts):
+            return self._found(truth, rng)
         if isinstance(request, SegmentPrompts):
             return self._candidates(truth, request, rng)
         found = self._false_positives(self._found(truth, rng), request, rng)

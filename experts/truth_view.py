@@ -1,19 +1,29 @@
-"""The truth of a sample as one named image of its episode shows it: shared by ``oracle`` and ``noisy``."""
+"""The truth of a sample as one named image of its episode shows it: shared by ``oracle`` and ``noisy``.
+
+The truth of a question is an answer. Where its pictures were drawn, it also says what each of them shows: then a phrase
+means the things that it describes, as the classical experts read phrases, but without their doubts.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
 
 from visenv.byte_cache import ByteCache
-from visenv.capabilities import Candidates, Prompt, View
+from visenv.capabilities import Candidates, FindVisualPrompts, GroundPhrase, PointPhrase, Prompt, Request, View
+from visenv.contents import ImageContent
 from visenv.errors import InvalidData
+from visenv.experts.classical.lexicon import COLOUR_WORDS, PATTERN_WORDS
+from visenv.experts.classical.parser import parse
+from visenv.experts.classical.pointer import resolve
 from visenv.masks import Masks
 from visenv.types import (
+    AnswerTruth,
     BoolArray,
     BoxesTruth,
     Detections,
@@ -63,7 +73,27 @@ class RecentSamples:
         vars(self).update(state, _lock=threading.Lock())
 
 
-def truth_in_view(find: FindSample, view: View) -> Detections:
+def truth_for(find: FindSample, request: Request) -> Detections:
+    """What a request asks for, of what its view shows.
+
+    Args:
+        find: where the sample comes from.
+        request: of a phrase, of prompts, or for visual prompts.
+
+    Returns:
+        As ``truth_in_view``, of a question of what its phrase means; the marks of a view, labelled as ``circle A``,
+        where these are asked for.
+
+    Raises:
+        InvalidData: if the sample does not say it.
+    """
+    view = request.view
+    if isinstance(request, FindVisualPrompts):
+        return marks_in_view(find, view)
+    return truth_in_view(find, view, request.phrase if isinstance(request, (GroundPhrase, PointPhrase)) else None)
+
+
+def truth_in_view(find: FindSample, view: View, phrase: str | None = None) -> Detections:
     """The targets of a view's sample that the view shows, in the view's own frame.
 
     A pixel of the view belongs to a target if the root pixel under its centre does. So cropping keeps masks as they
@@ -72,18 +102,49 @@ def truth_in_view(find: FindSample, view: View) -> Detections:
     Args:
         find: where the sample comes from.
         view: the image; its ``to_root`` may scale, shift, mirror and rotate.
+        phrase: what is looked for among the things of a question's picture; all of them if None. Where the truth is
+            what is to be found, that is meant, whatever the phrase.
 
     Returns:
         One detection a target that has a pixel in the view, in the truth's order, with score 1.
 
     Raises:
-        InvalidData: if the sample's truth is no mask, box or point, or if ``to_root`` is no invertible (3, 3) matrix.
+        InvalidData: if the sample does not say what its image shows, or if ``to_root`` is no invertible (3, 3) matrix.
     """
     sample = find(view.sample_id)
-    width, height = view.size
+    if isinstance(sample.truth, AnswerTruth):
+        content = _content(sample, view)
+        shown, kept = _in_view(content.masks, view)
+        return shown if phrase is None else _meant_by(phrase, content, shown, kept)
     if view.root != "img_0":
-        return no_detections(height, width)
+        return no_detections(*view.size[::-1])
     masks, boxes = root_targets(sample)
+    shown, kept = _in_view(masks, view)
+    if boxes is None:
+        return shown
+    return Detections(_boxes_in_view(boxes[kept], view), masks=shown.masks, labels=_labels(sample, kept))
+
+
+def marks_in_view(find: FindSample, view: View) -> Detections:
+    """The visual prompts that are drawn on a view's picture and whose middle the view shows, in order of their labels.
+
+    Raises:
+        InvalidData: if the sample does not say what its image shows.
+    """
+    width, height = view.size
+    marks = _content(find(view.sample_id), view).marks
+    boxes = _mapped(np.array([mark.box for mark in marks], dtype=np.float64).reshape(-1, 4), view)
+    middles = (boxes[:, :2] + boxes[:, 2:]) / 2
+    inside = ((middles >= 0) & (middles < (width, height))).all(axis=1)
+    order = sorted(np.flatnonzero(inside).tolist(), key=lambda index: marks[index].label.rpartition(" ")[2])
+    kept = np.clip(boxes[order], 0, [width, height, width, height])
+    labels = tuple(marks[index].label for index in order)
+    return Detections(kept, Masks.from_boxes(kept, (height, width)), np.ones(len(kept)), labels)
+
+
+def _in_view(masks: Masks, view: View) -> tuple[Detections, list[int]]:
+    """Those of some masks over a view's root that the view shows, and which they are."""
+    width, height = view.size
     columns, rows = _root_grid(view)
     crops: list[BoolArray] = []
     offsets: list[tuple[int, int]] = []
@@ -95,9 +156,7 @@ def truth_in_view(find: FindSample, view: View) -> Detections:
             offsets.append(found[1])
             kept.append(index)
     seen = Masks.from_crops(crops, np.asarray(offsets, dtype=np.int64).reshape(-1, 2), (height, width))
-    if boxes is None:
-        return Detections(seen.boxes, masks=seen)
-    return Detections(_boxes_in_view(boxes[kept], view), masks=seen, labels=_labels(sample, kept))
+    return Detections(seen.boxes, masks=seen), kept
 
 
 def clean_picture(find: FindSample, view: View) -> Pixels:
@@ -118,7 +177,7 @@ def root_targets(sample: Sample) -> tuple[Masks, FloatArray | None]:
     """A sample's targets over ``img_0``: their masks, and their boxes where the truth states them.
 
     Raises:
-        InvalidData: if the truth is an answer, which has no place in the image.
+        InvalidData: if the truth has no place in the image.
     """
     height, width = sample.image.shape[:2]
     truth = sample.truth
@@ -133,10 +192,7 @@ def root_targets(sample: Sample) -> tuple[Masks, FloatArray | None]:
         pixels = np.clip(pixels, 0, [width - 1, height - 1])
         boxes = np.concatenate([pixels - POINT_RADIUS, pixels + POINT_RADIUS + 1], axis=1)
         return _box_masks(boxes, (height, width)), None
-    raise InvalidData(
-        f"Expected a mask, box or point truth to show, but sample {sample.sample_id!r} has {type(truth).__name__}: "
-        "use other experts for this task."
-    )
+    raise _unknown(sample)
 
 
 def interior_point(mask: BoolArray) -> tuple[int, int]:
@@ -185,6 +241,52 @@ def no_detections(height: int, width: int) -> Detections:
     return Detections(np.zeros((0, 4)), masks=Masks.empty((height, width)), scores=np.zeros(0))
 
 
+@dataclass(frozen=True, eq=False)
+class _Certain:
+    """A thing as the classical pointer knows things, but without doubt."""
+
+    box: tuple[float, float, float, float]
+    area: float
+    kinds: dict[str, float]
+    colours: dict[str, float]
+    patterns: dict[str, float]
+
+
+def _meant_by(phrase: str, content: ImageContent, shown: Detections, kept: list[int]) -> Detections:
+    """Those of the things in view that a phrase describes; none where nothing of it is understood."""
+    assert shown.masks is not None
+    seen = []
+    for box, area, index in zip(shown.boxes.tolist(), shown.masks.areas, kept, strict=True):
+        kind, colour, pattern = content.things[index].words
+        # The words of drawings are not all those by which phrases are read: cyan is one of several for a colour.
+        words = ({kind: 1.0}, {COLOUR_WORDS.get(colour, colour): 1.0}, {PATTERN_WORDS.get(pattern, pattern): 1.0})
+        seen.append(_Certain((box[0], box[1], box[2], box[3]), float(area), *words))
+    meant = list(resolve(parse(phrase), seen, shown.masks.shape))
+    masks = shown.masks[meant]
+    return Detections(masks.boxes, masks=masks)
+
+
+def _content(sample: Sample, view: View) -> ImageContent:
+    """What the root of a view shows.
+
+    Raises:
+        InvalidData: if the sample does not say it.
+    """
+    truth, place = sample.truth, view.root.removeprefix("img_")
+    contents = truth.contents if isinstance(truth, AnswerTruth) else None
+    if contents is None or not place.isdecimal() or int(place) >= len(contents):
+        raise _unknown(sample)
+    return contents[int(place)]
+
+
+def _unknown(sample: Sample) -> InvalidData:
+    return InvalidData(
+        f"Expected a truth that says where things are, but {sample.sample_id!r} has {type(sample.truth).__name__} "
+        "alone, without what its images show, which only questions about generated pictures have: give experts that "
+        "look at pixels, such as 'classical' or 'sight', for what is asked."
+    )
+
+
 def _meant(masks: Masks, prompt: Prompt) -> IntArray:
     if prompt.box is not None:
         overlap = masks.iou(Masks.from_boxes(np.asarray(prompt.box, dtype=np.float64).reshape(1, 4), masks.shape))[:, 0]
@@ -219,12 +321,16 @@ def _labels(sample: Sample, kept: list[int]) -> tuple[str, ...] | None:
 
 
 def _boxes_in_view(boxes: FloatArray, view: View) -> FloatArray:
+    width, height = view.size
+    return np.clip(_mapped(boxes, view), 0, [width, height, width, height])
+
+
+def _mapped(boxes: FloatArray, view: View) -> FloatArray:
+    """Boxes over the root as boxes over a view, however far they reach out of it."""
     from_root = np.linalg.inv(np.asarray(view.to_root, dtype=np.float64))
     corners = boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
     mapped = corners @ from_root[:2, :2].T + from_root[:2, 2]
-    width, height = view.size
-    inside = np.concatenate([mapped.min(axis=1), mapped.max(axis=1)], axis=1)
-    return np.clip(inside, 0, [width, height, width, height])
+    return np.concatenate([mapped.min(axis=1), mapped.max(axis=1)], axis=1)
 
 
 def _root_grid(view: View) -> tuple[IntArray, IntArray]:

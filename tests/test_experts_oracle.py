@@ -63,7 +63,14 @@ def merged(oracle, images):
 def test_follows_the_contract():
     oracle, _ = setup(MaskTruth(Masks.from_dense(discs())))
     assert isinstance(oracle, Expert)
-    assert set(oracle.capabilities) == {"GroundPhrase", "PointPhrase", "SegmentPrompts", "Upscale", "RunCode"}
+    assert set(oracle.capabilities) == {
+        "GroundPhrase",
+        "PointPhrase",
+        "SegmentPrompts",
+        "Upscale",
+        "RunCode",
+        "FindVisualPrompts",
+    }
     assert oracle.per_sample
 
 
@@ -160,7 +167,7 @@ def test_nothing_to_show_gives_empty_results():
 
 def test_an_answer_has_no_place_in_the_image():
     oracle, workspace = setup(AnswerTruth(("a",)))
-    with pytest.raises(InvalidData, match="mask, box or point truth"):
+    with pytest.raises(InvalidData, match="without what its images show"):
         oracle.run([GroundPhrase(view(workspace.root), "x")])
 
 

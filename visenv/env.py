@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 import gymnasium as gym
@@ -119,10 +119,11 @@ class VisionToolEnv(gym.Env[Observation, Any]):
             job=self.job,
             show_inputs=show_inputs,
         )
-        given = make_experts(experts, self.dataset.find)
+        find = self.truth_source()
+        given = make_experts(experts, find)
         for capability, value in self.own_experts.items():
             if capability not in given and any(capability in tool.spec.asks for tool in self.config.tools.values()):
-                given[capability] = make_experts({capability: value}, self.dataset.find)[capability]
+                given[capability] = make_experts({capability: value}, find)[capability]
         self.pool = ExpertPool(in_workers(given, expert_workers, expert_timeout))
         used = self.pool.experts.values()
         self._workers = [each for each in used if isinstance(each, WorkerExpert) and each not in given.values()]
@@ -171,6 +172,10 @@ class VisionToolEnv(gym.Env[Observation, Any]):
     def seen(self, sample: Sample) -> Sample:
         """A sample as episodes get it: for environments that change something about what their data sets give."""
         return sample
+
+    def truth_source(self) -> Callable[[str], Sample]:
+        """What gives experts that read the truth a sample by its identifier: with the images that episodes have."""
+        return self.dataset.find
 
     def phrases_of(self, sample: Sample) -> tuple[str, ...]:
         """The phrases that a discrete action can choose from, by number.

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from visenv.errors import InvalidData
 
 if TYPE_CHECKING:
+    from visenv.contents import ImageContent
     from visenv.masks import Masks
 
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
@@ -174,6 +175,9 @@ class AnswerTruth:
     choices: tuple[str, ...] | None = None
     group: str | None = field(default=None, repr=False)
     """What it counts for where a benchmark is scored by parts: its sub-task, or its pair."""
+    contents: tuple[ImageContent, ...] | None = field(default=None, repr=False, compare=False)
+    """What each picture shows, where it was drawn: for experts that are given the truth, and for nothing else. Only
+    ``Dataset.find``, which they ask, gives it; what ``get`` and ``draw`` give comes without."""
 
     @property
     def is_null(self) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from visenv.datasets.lore.world import Thing, Town, things_of, world
+from visenv.datasets.scenes.contents import Sketch
 from visenv.datasets.scenes.kinds import COLOURS, KINDS, PATTERN_MIN_SIZE
 from visenv.datasets.scenes.numbered import NumberedDataset
 from visenv.datasets.scenes.profiles import Profile, profile
@@ -113,14 +114,19 @@ class LoreDataset(NumberedDataset):
         Raises:
             IndexError: for a negative number, or one that ``val`` and ``test`` do not have.
         """
-        number = operator.index(index)
+        return self._sample(operator.index(index))
+
+    def _told(self, number: int) -> Sample:
+        return self._sample(number, told=True)
+
+    def _sample(self, number: int, told: bool = False) -> Sample:
         rendered, question = self.explain(number)
         thing = question.town.thing
         return Sample(
             sample_id=f"{self._prefix}{number}",
             images=(rendered.image,),
             query=question.text,
-            truth=AnswerTruth((question.answer,)),
+            truth=AnswerTruth((question.answer,), contents=(Sketch.of(rendered).content(),) if told else None),
             task="question",
             metadata={
                 "family": FAMILY,

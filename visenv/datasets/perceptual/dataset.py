@@ -35,13 +35,19 @@ class _Drawn(NumberedDataset):
         Raises:
             IndexError: for a negative number, or one that ``val`` and ``test`` do not have.
         """
-        number = self._number(index)
+        return self._sample(self._number(index))
+
+    def _told(self, number: int) -> Sample:
+        return self._sample(number, told=True)
+
+    def _sample(self, number: int, told: bool = False) -> Sample:
         group, drawn = self._question(number)
+        truth = answers_with(drawn.answer, drawn.options)
         return Sample(
             sample_id=f"{self._prefix}{number}",
             images=drawn.images,
             query=asked_with(drawn.question, drawn.options),
-            truth=replace(answers_with(drawn.answer, drawn.options), group=group),
+            truth=replace(truth, group=group, contents=drawn.contents() if told else None),
             task="question",
             metadata={
                 "family": self.family,

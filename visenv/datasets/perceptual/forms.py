@@ -10,12 +10,14 @@ from collections.abc import Callable, Sequence
 import cv2
 import numpy as np
 
+from visenv.contents import ImageContent
 from visenv.datasets.perceptual.marks import Mark, draw_marks
 from visenv.datasets.perceptual.views import FARTHEST, NEAREST, PlainView, Standing, look_at_plain
+from visenv.datasets.scenes.contents import Sketch
 from visenv.datasets.scenes.kinds import COLOURS, KINDS
 from visenv.datasets.scenes.language import pick
 from visenv.datasets.scenes.render import RenderedScene
-from visenv.datasets.several.forms import SOLID, Drawn, NoRoom, look_of, paint_things, shuffled
+from visenv.datasets.several.forms import SOLID, Drawn, NoRoom, look_of, of_scenes, paint_things, shuffled
 from visenv.types import FloatArray, Pixels
 
 Thing = tuple[str, str]
@@ -42,7 +44,8 @@ def _counting(rng: np.random.Generator, difficulty: int) -> Drawn:
     scene = paint(rng, difficulty, [(colour, kind)] * total + others[: _THINGS[difficulty]])
     question = f"How many {colour} {KINDS[kind].plural} are in the image?"
     options = shuffled(rng, [str(low + i) for i in range(4)])
-    return Drawn((scene.image,), question, str(total), options, {"sub_task": "Counting", "thing": f"{colour} {kind}"})
+    facts = {"sub_task": "Counting", "thing": f"{colour} {kind}"}
+    return of_scenes([scene], question, str(total), options, facts)
 
 
 def _depth(rng: np.random.Generator, difficulty: int) -> Drawn:
@@ -63,7 +66,10 @@ def _depth(rng: np.random.Generator, difficulty: int) -> Drawn:
     )
     facts = {"sub_task": "Relative_Depth", "distances": [round(things[index].z, 3) for index in marked]}
     options = shuffled(rng, ["A is closer", "B is closer"])
-    return Drawn((draw_marks(view.image, marks),), question, f"{right} is closer", options, facts)
+    shown = (draw_marks(view.image, marks),)
+    return Drawn(
+        shown, question, f"{right} is closer", options, facts, lambda: (_marked(_on_plain(view, things), marks),)
+    )
 
 
 _RELATIONS: dict[str, tuple[int, int]] = {
@@ -87,7 +93,7 @@ def _spatial(rng: np.random.Generator, difficulty: int) -> Drawn:
         raise NoRoom
     question = f"Is the {' '.join(one)} {relation} the {' '.join(other)}?"
     facts = {"sub_task": "Spatial_Relation", "things": [" ".join(one), " ".join(other)], "relation": relation}
-    return Drawn((scene.image,), question, "yes" if holds else "no", ("yes", "no"), facts)
+    return of_scenes([scene], question, "yes" if holds else "no", ("yes", "no"), facts)
 
 
 def _localization(rng: np.random.Generator, difficulty: int) -> Drawn:
@@ -109,7 +115,9 @@ def _localization(rng: np.random.Generator, difficulty: int) -> Drawn:
         f"Two boxes, A and B, are drawn on the image. Which of them encloses the {' '.join(target)} more accurately?"
     )
     facts = {"sub_task": "Object_Localization", "thing": " ".join(target)}
-    return Drawn((draw_marks(scene.image, marks),), question, f"Box {right}", shuffled(rng, ["Box A", "Box B"]), facts)
+    options = shuffled(rng, ["Box A", "Box B"])
+    shown = (draw_marks(scene.image, marks),)
+    return Drawn(shown, question, f"Box {right}", options, facts, lambda: (_marked(Sketch.of(scene), marks),))
 
 
 # --- several pictures ---------------------------------------------------------------------------------------------
@@ -131,18 +139,19 @@ def _correspondence(rng: np.random.Generator, difficulty: int) -> Drawn:
         raise NoRoom
     _apart(marks)
     right = int(rng.integers(4))
-    reference = draw_marks(scene.image, [Mark("circle", "REF", tuple(centres[right].tolist()))])
+    asked = Mark("circle", "REF", tuple(centres[right].tolist()))
     question = (
         "A point is circled on the first image, labelled with REF. The second image shows the same things from another "
         "side, with four points circled. Which point corresponds to the reference point?"
     )
     options = shuffled(rng, [f"Point {letter}" for letter in LETTERS])
     return Drawn(
-        (reference, draw_marks(moved, marks)),
+        (draw_marks(scene.image, [asked]), draw_marks(moved, marks)),
         question,
         f"Point {LETTERS[right]}",
         options,
         {"sub_task": "Visual_Correspondence", "points": np.round(seen, 1).tolist(), "angle": round(angle, 2)},
+        lambda: (_marked(Sketch.of(scene), [asked]), _marked(Sketch.of(scene).warped(turn), marks)),
     )
 
 
@@ -161,16 +170,16 @@ def _similarity(rng: np.random.Generator, difficulty: int) -> Drawn:
             changed[place] = fresh.pop()
         variants.append(changed)
     # The same seed puts what stays the same at the same places, as far as the new things leave them free.
-    pictures = [paint(np.random.default_rng(seed), difficulty, each, sizes).image for each in (things, *variants)]
+    scenes = [paint(np.random.default_rng(seed), difficulty, each, sizes) for each in (things, *variants)]
     right = int(rng.integers(2))
-    shown = (pictures[0], *(pictures[1:] if right == 0 else pictures[:0:-1]))
+    shown = (scenes[0], *(scenes[1:] if right == 0 else scenes[:0:-1]))
     question = (
         "Take the first image as the reference. Which one of the latter two images is more similar to it: which "
         "shows more of the same things?"
     )
     names = ("the second image", "the third image")
     facts = {"sub_task": "Visual_Similarity", "changed": [few, many]}
-    return Drawn(shown, question, names[right], shuffled(rng, names), facts)
+    return of_scenes(shown, question, names[right], shuffled(rng, names), facts)
 
 
 def _jigsaw(rng: np.random.Generator, difficulty: int) -> Drawn:
@@ -198,8 +207,16 @@ def _jigsaw(rng: np.random.Generator, difficulty: int) -> Drawn:
         "missing part?"
     )
     parts = [missing.copy(), wrong.copy()]
-    shown = (torn, *(parts if right == 0 else parts[::-1]))
-    return Drawn(shown, question, names[right], shuffled(rng, names), {"sub_task": "Jigsaw"})
+    corner = (left, top, width, height)
+    places = [corner, (other[1], other[0], other[1] + width - left, other[0] + height - top)]
+    if right == 1:
+        parts, places = parts[::-1], places[::-1]
+
+    def contents() -> tuple[ImageContent, ...]:
+        sketch = Sketch.of(scene)
+        return sketch.without(corner).content(), *(sketch.part(place).content() for place in places)
+
+    return Drawn((torn, *parts), question, names[right], shuffled(rng, names), {"sub_task": "Jigsaw"}, contents)
 
 
 def _multi_view(rng: np.random.Generator, difficulty: int) -> Drawn:
@@ -207,7 +224,7 @@ def _multi_view(rng: np.random.Generator, difficulty: int) -> Drawn:
     right = bool(rng.integers(2))
     state = int(rng.integers(2**32))
     distances = [1.3, 2.6]
-    before, _ = _plain(np.random.default_rng(state), difficulty, distances)
+    before, things = _plain(np.random.default_rng(state), difficulty, distances)
     after, _ = _plain(np.random.default_rng(state), difficulty, distances, camera=step if right else -step)
     question = (
         "The first image is from the beginning of a video, the second from its end. In which direction did the camera "
@@ -215,7 +232,14 @@ def _multi_view(rng: np.random.Generator, difficulty: int) -> Drawn:
     )
     facts = {"sub_task": "Multi-view_Reasoning", "step": round(step, 3)}
     options = shuffled(rng, ["left", "right"])
-    return Drawn((before.image, after.image), question, "right" if right else "left", options, facts)
+    return Drawn(
+        (before.image, after.image),
+        question,
+        "right" if right else "left",
+        options,
+        facts,
+        lambda: tuple(_on_plain(view, things).content() for view in (before, after)),
+    )
 
 
 FORMS: dict[str, Callable[[np.random.Generator, int], Drawn]] = {
@@ -258,6 +282,14 @@ def _plain(
         things.append(Standing(kind, colour, x, z, float(rng.uniform(0.26, 0.34))))
     ground = _GROUNDS[int(rng.integers(len(_GROUNDS)))]
     return look_at_plain(things, camera, look_of(difficulty), ground, rng), things
+
+
+def _marked(sketch: Sketch, marks: Sequence[Mark]) -> ImageContent:
+    return sketch.content(mark.marked for mark in marks)
+
+
+def _on_plain(view: PlainView, things: Sequence[Standing]) -> Sketch:
+    return Sketch(view.owners, view.boxes, [(thing.kind, thing.colour, "plain") for thing in things])
 
 
 def _different(rng: np.random.Generator, number: int) -> list[Thing]:

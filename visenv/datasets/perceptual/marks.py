@@ -9,6 +9,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
+from visenv.contents import MarkedPlace
 from visenv.types import Pixels
 
 MarkKind = Literal["circle", "box", "arrow"]
@@ -19,6 +20,8 @@ RADIUS = 9
 """Pixels of a circle's radius."""
 THICKNESS = 2
 FONT, FONT_SCALE, FONT_THICKNESS = cv2.FONT_HERSHEY_SIMPLEX, 0.6, 2
+TIP = 3.0
+"""Pixels around an arrow's tip that stand for what it points at."""
 SHAFT = 26
 """Pixels from an arrow's tail to its tip, along each axis."""
 
@@ -34,6 +37,15 @@ class Mark:
     """x, y of a circle's middle or an arrow's tip, or x0, y0, x1, y1 of a box; pixels."""
     ink: str = "red"
     """A name in ``INK``."""
+
+    @property
+    def marked(self) -> MarkedPlace:
+        """What it marks, as experts name it."""
+        box = self.place
+        if self.kind != "box":
+            reach = RADIUS + THICKNESS / 2 if self.kind == "circle" else TIP
+            box = (box[0] - reach, box[1] - reach, box[0] + reach, box[1] + reach)
+        return MarkedPlace(f"{self.kind} {self.letter}".strip(), (box[0], box[1], box[2], box[3]))
 
 
 def draw_marks(pixels: Pixels, marks: Iterable[Mark]) -> Pixels:

@@ -7,7 +7,7 @@ import numpy as np
 from visenv.datasets.perceptual.forms import paint
 from visenv.datasets.scenes.kinds import COLOURS, KINDS
 from visenv.datasets.scenes.language import pick
-from visenv.datasets.several.forms import SOLID, Drawn, NoRoom, shuffled
+from visenv.datasets.several.forms import SOLID, Drawn, NoRoom, of_scenes, shuffled
 
 _THINGS = (3, 5, 7, 9)
 """How many things a picture shows, by difficulty."""
@@ -72,7 +72,7 @@ def draw_pair(rng: np.random.Generator, difficulty: int) -> tuple[Drawn, Drawn]:
     options = shuffled(rng, answers)
     facts = {"difference": difference}
     drawn = [
-        Drawn((scene.image,), question, answer, options, facts) for scene, answer in zip(scenes, answers, strict=True)
+        of_scenes([scene], question, answer, options, facts) for scene, answer in zip(scenes, answers, strict=True)
     ]
     one, other_one = (drawn[i] for i in rng.permutation(2).tolist())
     return one, other_one

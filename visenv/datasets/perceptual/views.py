@@ -43,6 +43,8 @@ class PlainView:
     """(H, W, 3) uint8 RGB."""
     owners: IntArray
     """(H, W) 1 + the number of the thing that is seen at a pixel; 0 for none."""
+    boxes: tuple[tuple[int, int, int, int], ...] = ()
+    """xyxy pixels, half-open: where each thing was drawn; it may reach out of the picture."""
 
     def middle(self, index: int) -> tuple[float, float] | None:
         """A pixel that shows a thing and is well inside of what is seen of it; None if too little of it is seen."""
@@ -72,6 +74,7 @@ def look_at_plain(
     canvas[:horizon] = sky
     canvas[horizon:] = sky * (1 - near) * 0.7 + np.array(ground, np.float32) * (0.3 + 0.7 * near)
     owners = np.zeros((height, width), np.int64)
+    boxes = [(0, 0, 0, 0)] * len(things)
     for index in sorted(range(len(things)), key=lambda i: -things[i].z):
         thing = things[index]
         size = max(8.0, thing.height * height / thing.z)
@@ -79,6 +82,7 @@ def look_at_plain(
         tall, wide = drawing.mask.shape
         x = round(width * (0.5 + (thing.x - camera) / thing.z) - wide / 2)
         y = round(foot(thing.z, height)) - tall
+        boxes[index] = (x, y, x + wide, y + tall)
         x0, y0, x1, y1 = max(0, x), max(0, y), min(width, x + wide), min(height, y + tall)
         if x1 <= x0 or y1 <= y0:
             continue
@@ -90,7 +94,7 @@ def look_at_plain(
         canvas[window] = canvas[window] * (1 - weight) + colours * weight
         owners[window][drawing.mask[part]] = index + 1
     image = np.clip(np.rint(canvas), 0, 255).astype(np.uint8)
-    return PlainView(finish(rng, image, replace(look, lighting=0.0)), owners)
+    return PlainView(finish(rng, image, replace(look, lighting=0.0)), owners, tuple(boxes))
 
 
 def foot(z: float, height: int) -> float:

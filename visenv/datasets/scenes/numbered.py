@@ -68,7 +68,11 @@ class NumberedDataset(ABC):
             raise DatasetError(
                 f"Expected an identifier {self._prefix}N with a number N{end}, but got {sample_id[:100]!r}."
             )
-        return self.get(int(match[1]))
+        return self._told(int(match[1]))
+
+    def _told(self, number: int) -> Sample:
+        """The sample with that number, with what experts that are given the truth may know besides."""
+        return self.get(number)
 
     def draw(self, rng: np.random.Generator) -> Sample:
         """A sample by chance: any of a fixed split, one of 2⁶³ of ``train``."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from visenv.datasets.options import answers_with, asked_with
 from visenv.datasets.scenes.kinds import COLOURS
 from visenv.datasets.scenes.numbered import NumberedDataset
@@ -46,14 +48,19 @@ class SeveralDataset(NumberedDataset):
         Raises:
             IndexError: for a negative number, or one that ``val`` and ``test`` do not have.
         """
-        number = self._number(index)
+        return self._sample(self._number(index))
+
+    def _told(self, number: int) -> Sample:
+        return self._sample(number, told=True)
+
+    def _sample(self, number: int, told: bool = False) -> Sample:
         form = tuple(FORMS)[number % len(FORMS)]
         drawn = self._drawn(number, form)
         return Sample(
             sample_id=f"{self._prefix}{number}",
             images=drawn.images,
             query=_query(drawn),
-            truth=_truth(drawn),
+            truth=replace(_truth(drawn), contents=drawn.contents() if told else None),
             task="question",
             metadata={"family": FAMILY, "difficulty": self.difficulty, "form": form, **(drawn.facts or {})},
         )

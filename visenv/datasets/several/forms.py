@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from visenv.contents import ImageContent
+from visenv.datasets.scenes.contents import Sketch
 from visenv.datasets.scenes.kinds import COLOURS, KINDS
 from visenv.datasets.scenes.language import pick
 from visenv.datasets.scenes.layout import Item
@@ -60,6 +62,8 @@ class Drawn:
     """What can be chosen from, the answer among them; none where a number is asked for."""
     facts: dict[str, Any] | None = None
     """What else is known about it, as JSON values."""
+    contents: Callable[[], tuple[ImageContent, ...]] = tuple
+    """Works out what each picture shows."""
 
 
 class NoRoom(Exception):
@@ -99,13 +103,13 @@ def _changed(rng: np.random.Generator, difficulty: int) -> Drawn:
     sizes, seed = _sizes(rng, difficulty, len(things)), int(rng.integers(2**32))
     after = [(other, kind) if i == which else (colour, kind) for i, (colour, kind) in enumerate(things)]
     # The same seed gives the same places, since a colour takes none of the chance.
-    images = [_paint(np.random.default_rng(seed), difficulty, these, sizes) for these in (things, after)]
+    scenes = [_paint(np.random.default_rng(seed), difficulty, these, sizes) for these in (things, after)]
     wrong = _some(rng, [kind for kind in kinds if kind != kinds[which]], OPTIONS - 1)
     options = shuffled(rng, [f"the {kind}" for kind in (kinds[which], *wrong)])
     question = pick(
         rng, ("Which thing has another colour in img_1 than in img_0?", "What changed its colour from img_0 to img_1?")
     )
-    return Drawn(tuple(images), question, f"the {kinds[which]}", options)
+    return of_scenes(scenes, question, f"the {kinds[which]}", options)
 
 
 def _same(rng: np.random.Generator, difficulty: int) -> Drawn:
@@ -125,8 +129,8 @@ def _same(rng: np.random.Generator, difficulty: int) -> Drawn:
             "One thing, of the same kind and colour, is in two of the pictures. In which two?",
         ),
     )
-    images = tuple(_paint(rng, difficulty, scene) for scene in scenes)
-    return Drawn(images, question, _pair(right), options, {"thing": " ".join(shared)})
+    painted = [_paint(rng, difficulty, scene) for scene in scenes]
+    return of_scenes(painted, question, _pair(right), options, {"thing": " ".join(shared)})
 
 
 def _count(rng: np.random.Generator, difficulty: int) -> Drawn:
@@ -145,8 +149,8 @@ def _count(rng: np.random.Generator, difficulty: int) -> Drawn:
             f"Count the {colour} {plural} in all the pictures: how many are there in sum?",
         ),
     )
-    images = tuple(_paint(rng, difficulty, scene) for scene in scenes)
-    return Drawn(images, question, str(total), (), {"thing": f"{colour} {kind}", "counts": counts})
+    painted = [_paint(rng, difficulty, scene) for scene in scenes]
+    return of_scenes(painted, question, str(total), (), {"thing": f"{colour} {kind}", "counts": counts})
 
 
 def _larger(rng: np.random.Generator, difficulty: int) -> Drawn:
@@ -157,12 +161,12 @@ def _larger(rng: np.random.Generator, difficulty: int) -> Drawn:
     low, high = _LOOKS[difficulty]["size"]
     usual = float(np.exp(rng.uniform(np.log(low * 0.8), np.log(high * 1.2))))
     right = int(rng.integers(number))
-    images = []
+    painted = []
     for place in range(number):
         size = usual * (LARGER if place == right else float(rng.uniform(0.94, 1.0)))
         scene = [(colour, kind), *(decoys.pop() for _ in range(min(_OTHERS[difficulty], len(decoys))))]
         sizes = [round(size), *_sizes(rng, difficulty, len(scene) - 1)]
-        images.append(_paint(rng, difficulty, scene, sizes))
+        painted.append(_paint(rng, difficulty, scene, sizes))
     wrong = [place for place in range(number) if place != right]
     chosen = [right, *(wrong[i] for i in rng.permutation(len(wrong))[: OPTIONS - 1].tolist())]
     options = tuple(f"img_{place}" for place in sorted(chosen))
@@ -173,7 +177,7 @@ def _larger(rng: np.random.Generator, difficulty: int) -> Drawn:
             f"All pictures show the same {colour} {kind}. In which one is it nearest to the camera?",
         ),
     )
-    return Drawn(tuple(images), question, f"img_{right}", options, {"thing": f"{colour} {kind}"})
+    return of_scenes(painted, question, f"img_{right}", options, {"thing": f"{colour} {kind}"})
 
 
 def _odd(rng: np.random.Generator, difficulty: int) -> Drawn:
@@ -192,8 +196,8 @@ def _odd(rng: np.random.Generator, difficulty: int) -> Drawn:
             "Find the odd one: all other pictures have a thing of the same kind and colour in common.",
         ),
     )
-    images = tuple(_paint(rng, difficulty, scene) for scene in scenes)
-    return Drawn(images, question, f"img_{right}", options, {"thing": " ".join(common)})
+    painted = [_paint(rng, difficulty, scene) for scene in scenes]
+    return of_scenes(painted, question, f"img_{right}", options, {"thing": " ".join(common)})
 
 
 FORMS: dict[str, Callable[[np.random.Generator, int], Drawn]] = {
@@ -206,6 +210,32 @@ FORMS: dict[str, Callable[[np.random.Generator, int], Drawn]] = {
 
 
 # --- parts --------------------------------------------------------------------------------------------------------
+
+
+def of_scenes(
+    scenes: Sequence[RenderedScene],
+    question: str,
+    answer: str,
+    options: tuple[str, ...] = (),
+    facts: dict[str, Any] | None = None,
+) -> Drawn:
+    """A question about pictures that show scenes as they are.
+
+    Args:
+        scenes: one a picture.
+        question: as in ``Drawn``, as the rest.
+        answer: the right one.
+        options: what can be chosen from.
+        facts: what else is known.
+    """
+    return Drawn(
+        tuple(scene.image for scene in scenes),
+        question,
+        answer,
+        options,
+        facts,
+        lambda: tuple(Sketch.of(scene).content() for scene in scenes),
+    )
 
 
 def paint_things(
@@ -241,10 +271,10 @@ def shuffled(rng: np.random.Generator, options: Sequence[str]) -> tuple[str, ...
 
 def _paint(
     rng: np.random.Generator, difficulty: int, things: Sequence[Thing], sizes: Sequence[int] | None = None
-) -> Pixels:
+) -> RenderedScene:
     look = look_of(difficulty)
     chosen = _sizes(rng, difficulty, len(things)) if sizes is None else sizes
-    return paint_things(rng, look, things, chosen).image
+    return paint_things(rng, look, things, chosen)
 
 
 def _sizes(rng: np.random.Generator, difficulty: int, number: int) -> list[int]:
