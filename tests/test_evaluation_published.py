@@ -123,6 +123,22 @@ def test_a_search_that_was_not_carried_out_is_none_and_bad_form():
     assert paid["MMSearch-R1"] == pytest.approx(0.9)
 
 
+def test_calls_in_one_block_are_calls(tmp_path):
+    """Or a model of VipAct's grammar would be charged for one, however many it makes."""
+    env_id, calls = "VisHarness/Blink-v0", 'recall_image(image="img_0")'
+    env = RecordTrajectories(gym.make(env_id, split="val", action_mode="text", dialect="vipact"), tmp_path)
+    for block in (f"{calls}\n{calls}\n{calls}", f'{calls}\nrecall_image(image="img_9")'):
+        env.reset(options={"index": 1})
+        env.step(f"Thought: a\nAction Input:\n```python\n{block}\n```")
+        env.step(f"Thought: b\nFinal Answer: {env.unwrapped.episode.truth.answers[0]}")
+    env.close()
+    records = [json.loads(line) for line in (tmp_path / "trajectories.jsonl").read_text().splitlines()]
+    several, single = (read_played(record) for record in records)
+    assert (several.calls, several.clean, single.calls) == (3, True, 1)
+    paid = published_rewards([several, single])
+    assert [terms["Pixel-Reasoner"] for terms in paid] == pytest.approx([1 - 2 * 0.05, 1.0])
+
+
 def test_mending_by_hand():
     named = {"name": "NameProblems", "arguments": {"problems": ["rotation90"]}, "error": None}
     common = {"truth": AnswerTruth(("a red car",)), "damage": ("rotation90", "dark")}

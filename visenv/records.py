@@ -48,10 +48,12 @@ def tool_of(action: Action) -> str | None:
 
 
 def turn_record(turn: Turn, reward_terms: Mapping[str, float]) -> dict[str, Any]:
-    """One turn of a trajectory."""
+    """One turn of a trajectory; with ``tools`` where it called others than the one that it names."""
+    called = {"tools": list(turn.tools)} if turn.tools not in ((), (tool_of(turn.action),)) else {}
     return {
         "turn": turn.index,
         **action_record(turn.action),
+        **called,
         "text": turn.text,
         "reply": turn.reply,
         "error": error_record(turn.error),

@@ -69,18 +69,18 @@ class Played:
 
     @property
     def called(self) -> list[Mapping[str, Any]]:
-        """The tool calls that were carried out."""
+        """The turns whose tool calls were carried out."""
         return [turn for turn in self.turns if turn["name"] not in (None, "Answer") and turn["error"] is None]
 
     @property
     def calls(self) -> int:
-        """How many tool calls were carried out."""
-        return len(self.called)
+        """How many tool calls were carried out; one turn may hold several."""
+        return sum(len(turn.get("tools", [turn["name"]])) for turn in self.called)
 
     @property
     def clean(self) -> bool:
         """Whether every turn was carried out."""
-        return self.calls + (self.outcome.termination == "answer") == len(self.turns)
+        return len(self.called) + (self.outcome.termination == "answer") == len(self.turns)
 
     @property
     def malformed(self) -> int:
