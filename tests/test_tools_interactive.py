@@ -40,7 +40,7 @@ class Halves:
 
 @pytest.fixture
 def env():
-    env = gym.make(ENV_ID, dataset=SquareDataset(), experts=Halves()).unwrapped
+    env = gym.make(ENV_ID, dataset=SquareDataset(), experts=Halves(), max_turns=12).unwrapped
     env.reset(options={"index": 0})
     return env
 
@@ -70,6 +70,11 @@ def test_points_make_a_candidate(env):
 def test_a_box_makes_a_candidate(env):
     call(env, "SegmentBox", image="img_0", box=[41, 21, 59, 39])
     assert boxes(env, "c1") == [[40, 20, 60, 40]]
+    call(env, "SegmentBox", image="img_0", box=[-5, -5, 500, 9])
+    width = env.episode.workspace.root.size[0]
+    assert env.pool.experts["SegmentPrompts"].prompts[1].box.tolist() == [0, 0, width, 9], (
+        "Experts see no side outside."
+    )
 
 
 def test_what_is_segmented_in_a_region_stands_in_the_frame_of_the_input(env):
@@ -153,6 +158,8 @@ def test_bad_calls_are_turns_that_say_what_is_right(env):
         ("missing_candidate", "SubmitCandidate", {"candidate": "c1"}),
         ("no_point_inside", "SegmentPoints", {"image": "img_0", "points": [[5, 5, 0]]}),
         ("outside", "SegmentPoints", {"image": "img_0", "points": [[5, 500, 1]]}),
+        ("outside", "SegmentBox", {"image": "img_0", "box": [900, 900, 990, 990]}),
+        ("outside", "SegmentBox", {"image": "img_0", "box": [-9, 5, 0, 20]}),
         ("too_small", "ZoomRegion", {"image": "img_0", "box": [0, 0, 5, 5]}),
         ("too_small", "ZoomRegion", {"image": "img_0", "box": [900, 900, 990, 990]}),
         ("missing_image", "ShowCandidate", {"candidate": "c1", "image": "img_7"}),
@@ -163,7 +170,7 @@ def test_bad_calls_are_turns_that_say_what_is_right(env):
     call(env, "SegmentPoints", image="img_0", points=[[25, 25, 1]])
     info = call(env, "RefineCandidate", candidate="c1", image="img_0", points=[[25, 25, 0], [35, 35, 0]])
     assert info["error"] is None
-    assert env.episode.turns == 8
+    assert env.episode.turns == 10
 
 
 def test_nothing_left_is_no_candidate():

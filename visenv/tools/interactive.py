@@ -108,7 +108,10 @@ class SegmentBox:
 
     def run(self, arguments: Mapping[str, Any], context: ToolContext) -> Steps:
         """See ``Tool.run``."""
-        image, box = context.workspace.images[arguments["image"]], np.asarray(arguments["box"])
+        image = context.workspace.images[arguments["image"]]
+        box = np.clip(np.asarray(arguments["box"], np.float64), 0, np.tile(image.size, 2))
+        if (box[2:] <= box[:2]).any():
+            raise ToolError("outside", f"The box must lie in {image.name}: it does not.")
         return (yield from _segmented(image, Prompt(box=box), Clicks(), context))
 
 
