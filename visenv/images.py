@@ -115,7 +115,8 @@ def load_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS, max_side: i
 
     Raises:
         InvalidImage: if it is missing, not a picture, broken, cut off, empty, too large or of a kind that takes too
-            long to decode (a large PPM as text, a large compressed BMP), or its EXIF orientation is nonsense. An EXIF block in which no orientation can be read counts as none, as in every viewer.
+            long to decode (a large PPM as text, a large compressed BMP), or its EXIF orientation is nonsense. An EXIF
+            block in which no orientation can be read counts as none, as in every viewer.
 
     Example:
         >>> load_image(np.array([[0, 257 * 200]], dtype=np.uint16))[0, :, 0].tolist()
