@@ -228,6 +228,14 @@ def test_a_run_on_the_release_brings_its_truth_along(tmp_path):
     assert (count["precision"], count["recall"]) == (1.0, pytest.approx(2 / 3))
 
 
+def test_absurd_numbers_are_as_if_they_were_not_there(tmp_path):
+    meta = row("REC8K-a-cups", "point", [[2, 2]], size=(10**400, 10**400))
+    costs = {"cumulative_visual_tokens": 10**400, "tool_seconds": 1.5, "archive_previous_images": True}
+    absurd = line("7", [(0, 0, 4, 4)], (20, 12), meta_data=meta, efficiency_metrics=costs, current_round=10**400)
+    part = score_checkpoints(write(tmp_path / "run_ckpt.jsonl", [absurd]))["tasks"]["refcount"]
+    assert (part["metrics"]["MAE"], part["metrics"]["recall"], part["cost"]) == (0.0, 1.0, {"tool_seconds": 1.5})
+
+
 @pytest.mark.parametrize(
     ("bad", "match"),
     [

@@ -20,6 +20,8 @@ from visenv.types import Detections, Outcome, Sample, Termination
 
 _LARGEST_LINE = 2**29
 """Bytes: a line may hold a whole conversation with its pictures."""
+_SIDE = 10**6
+"""Pixels that no picture's side exceeds: a line that says more says nothing."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,11 @@ def _truth(meta: Mapping[str, Any]) -> tuple[Any, tuple[int, int] | None]:
     ):
         if truth is not None:
             width, height = (info.get(side) for side in sides)
-            if isinstance(width, int) and isinstance(height, int) and min(width, height) > 0:
+            if (
+                isinstance(width, int)
+                and isinstance(height, int)
+                and 0 < min(width, height) <= max(width, height) <= _SIDE
+            ):
                 return truth, (width, height)
             return truth, None
     return None, None
@@ -159,7 +165,7 @@ def _extra(meta: Any) -> Mapping[str, Any]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < float("inf")
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 2**53
 
 
 def _detections(results: Any, where: str) -> Detections | None:
