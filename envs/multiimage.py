@@ -79,8 +79,8 @@ class MultiImageEnv(VisionToolEnv):
     As `VisHarness/ReasonSeg-v0`.
 
     ## Arguments
-    See `visenv.env.VisionToolEnv`; `toolset` is `"multiimage"`, `reward` `"imagent"`. `toolset` may be
-    `visenv.tools.attention.ATTENTION`, the two tools alone, without any expert.
+    See `visenv.env.VisionToolEnv`; `toolset` is `"multiimage"`, `reward` `"imagent"`. `toolset="attention"`
+    has the two tools alone, without any expert: claims come back as they are.
 
     ## Version History
     * v0: initial version

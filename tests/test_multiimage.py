@@ -179,7 +179,8 @@ def test_arrays_of_numbers_mean_all_of_an_image_where_no_region_is_named():
 
 
 def test_the_two_tools_work_without_any_expert():
-    env = make(toolset=ATTENTION, experts={})
+    env = make(toolset="attention", experts={})
+    assert [type(tool) for tool in env.config.tools.values()] == list(ATTENTION)
     info = call(env, "Verify", image="img_1", claim="There is a red car.")
     assert info["reply"].startswith("Claim: There is a red car.\n[image img_1]")
 

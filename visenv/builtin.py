@@ -156,6 +156,9 @@ def register_all() -> None:
     toolsets.register("matcoding", "visenv.tools.toolsets:MATCODING", summary="say what is wrong, and run programs")
 
     toolsets.register(
+        "attention", "visenv.tools.attention:ATTENTION", summary="Reflect and Verify alone, which ask no expert"
+    )
+    toolsets.register(
         "multiimage", "visenv.tools.attention:MULTIIMAGE", summary="Reflect, Verify, zoom, and the vision tools"
     )
     toolsets.register(
