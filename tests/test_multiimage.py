@@ -163,9 +163,9 @@ def test_schemas_and_signatures_say_that_the_region_is_optional():
     assert "box_x1" in flat_schema(Reflect.spec)["properties"]
     method = as_method(Reflect.spec, lambda self, name, arguments: arguments, "It.")
     assert str(inspect.signature(method)) == "(self, image: str, box: list[float] = None) -> list"
-    assert (
-        to_flat(Reflect.spec, {"image": "img_1"}) == {"image": "img_1"} == from_flat(Reflect.spec, {"image": "img_1"})
-    )
+    whole = {"image": "img_1"}
+    assert to_flat(Reflect.spec, whole) == from_flat(Reflect.spec, whole) == whole
+    assert from_flat(Reflect.spec, {**whole, "box_x1": 5})["box"] == [5, None, None, None], "Begun is not left out."
     assert "Reflect(image, box=None)" in get_dialect("vipact").describe_tools([Reflect.spec])
 
 

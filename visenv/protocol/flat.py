@@ -95,6 +95,9 @@ def from_flat(spec: ToolSpec, arguments: Mapping[str, Any]) -> dict[str, Any]:
         found = [_number(left.pop(f"{argument.name}_{end}", None)) for end in ends]
         if ends and None not in found:
             nested[argument.name] = found
+        elif argument.optional and any(part is not None for part in found):
+            # Not left out: the tool says that a coordinate is missing.
+            nested[argument.name] = found
         elif argument.name in left:
             nested[argument.name] = _READ.get(argument.kind, _as_it_is)(left.pop(argument.name))
     return nested | left
