@@ -6,7 +6,7 @@ import numpy as np
 
 from visenv.datasets.perceptual.forms import paint
 from visenv.datasets.scenes.kinds import COLOURS, KINDS
-from visenv.datasets.scenes.language import pick
+from visenv.datasets.scenes.language import article, pick
 from visenv.datasets.several.forms import SOLID, Drawn, NoRoom, of_scenes, shuffled
 
 _THINGS = (3, 5, 7, 9)
@@ -48,7 +48,8 @@ def draw_pair(rng: np.random.Generator, difficulty: int) -> tuple[Drawn, Drawn]:
             raise NoRoom
         colour = pick(rng, free)
         first[0], second[0] = (colour, kind), (colour, other)
-        question, answers = f"What is {colour} in the image?", (f"a {kind}", f"a {other}")
+        one, another = (f"{article(each)} {each}" for each in (kind, other))
+        question, answers = f"What is {colour} in the image?", (one, another)
     elif difference == "count":
         first[1] = (colour, kind)
         second = [*first]

@@ -65,7 +65,7 @@ def _way(episode: Episode, options: Sequence[str]) -> Asking | None:
     if match := _COLOUR.search(query):
         return _surest(episode, {option: f"{option} {match[1]}" for option in options})
     if match := _KIND.search(query):
-        return _surest(episode, {option: f"{match[1]} {option.removeprefix('a ')}" for option in options})
+        return _surest(episode, {option: f"{match[1]} {option.split()[-1]}" for option in options})
     if "closer to the camera" in query:
         return _nearer(episode)
     if "reference point" in query and several:
