@@ -34,7 +34,7 @@ class BlinkEnv(QuestionsEnv):
     As `VisHarness/ReasonSeg-v0`. What specialists and experts say stands in the reply.
 
     ## Rewards
-    At the end, `right`: 1 for the letter of the right option, or its text.
+    At the end, `right`: 1 for the letter of the right option, its text, or both.
 
     ## Metrics
     `subtask_acc`, the mean over sub-tasks, `subtask_acc/NAME` of each, and `EM`, over all questions alike.

@@ -45,4 +45,4 @@ def answered_rightly(outcome: Outcome, truth: Truth) -> float:
     """
     if not isinstance(truth, AnswerTruth):
         raise InvalidData(f"Expected a truth of answers (AnswerTruth), but got {type(truth).__name__}.")
-    return exact_match(outcome.answer, truth.answers) if outcome.termination != "invalid" else 0.0
+    return exact_match(outcome.answer, truth.accepted) if outcome.termination != "invalid" else 0.0

@@ -189,6 +189,18 @@ def test_the_reward_pays_a_right_answer_alone():
     for given, paid in (("(B)", 1.0), ("the third image", 1.0), ("C", 0.0), ("B or C", 0.0), (None, 0.0)):
         assert reward.final(Outcome(None, given, "answer", 1), truth) == {"right": paid}
     assert reward.final(Outcome(None, "B", "invalid", 1), truth) == {"right": 0.0}
+    offered = AnswerTruth(("B", "the third image"), ("the second image", "the third image"))
+    for given, paid in (
+        ("(B) the third image", 1.0),
+        ("B: The third image.", 1.0),
+        ("(B) the second image", 0.0),
+        ("(A) the second image", 0.0),
+        ("(B) the third image or (A) the second image", 0.0),
+    ):
+        assert reward.final(Outcome(None, given, "answer", 1), offered) == {"right": paid}
+    # Of options that read the same, only the letter is right; and A may be an article.
+    alike = AnswerTruth(("A",), ("the cat", "a cat"))
+    assert [reward.final(Outcome(None, text, "answer", 1), alike)["right"] for text in ("A", "A cat")] == [1.0, 0.0]
     with pytest.raises(InvalidData, match="AnswerTruth"):
         reward.final(Outcome(None, "B", "answer", 1), BoxesTruth(np.zeros((0, 4))))
 

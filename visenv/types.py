@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -178,6 +179,22 @@ class AnswerTruth:
     contents: tuple[ImageContent, ...] | None = field(default=None, repr=False, compare=False)
     """What each picture shows, where it was drawn: for experts that are given the truth, and for nothing else. Only
     ``Dataset.find``, which they ask, gives it; what ``get`` and ``draw`` give comes without."""
+
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        """``answers``; and where the right option has a letter, that with the option's text.
+
+        Not with ``A``, which is taken for an article where more than that is said: of "(A) left", ``left`` is compared.
+
+        Example:
+            >>> AnswerTruth(("B",), ("left", "right")).accepted, AnswerTruth(("3", "three")).accepted
+            (('B', 'B right'), ('3', 'three'))
+        """
+        first = self.answers[0] if self.answers else ""
+        place = ascii_uppercase.find(first) if len(first) == 1 else -1
+        if not self.choices or not 0 < place < len(self.choices):
+            return self.answers
+        return (*self.answers, f"{first} {self.choices[place]}")
 
     @property
     def is_null(self) -> bool:

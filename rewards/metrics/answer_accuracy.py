@@ -41,7 +41,7 @@ class AnswerAccuracy(SummedMetric[Agreement]):
     width = 3
 
     def _measure(self, outcome: Outcome, truth: AnswerTruth) -> Agreement:
-        return Agreement(exact_match(outcome.answer, truth.answers), token_f1(outcome.answer, truth.answers))
+        return Agreement(exact_match(outcome.answer, truth.accepted), token_f1(outcome.answer, truth.answers))
 
     def _tally(self, record: Agreement) -> tuple[float, ...]:
         return 1, record.exact, record.f1

@@ -28,7 +28,7 @@ class _ByGroup(Metric[Grouped]):
     truths = (AnswerTruth,)
 
     def _measure(self, outcome: Outcome, truth: AnswerTruth) -> Grouped:
-        return Grouped(truth.group or "", exact_match(outcome.answer, truth.answers))
+        return Grouped(truth.group or "", exact_match(outcome.answer, truth.accepted))
 
     def _value(self, record: Grouped) -> float:
         return record.right
