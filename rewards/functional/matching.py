@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import linear_sum_assignment
-from scipy.spatial.distance import cdist
 
 from visenv.errors import InvalidData
 from visenv.geometry import box_areas
@@ -65,6 +63,8 @@ def hungarian_match(cost: ArrayLike) -> IntArray:
         array([[0, 1],
                [1, 0]])
     """
+    from scipy.optimize import linear_sum_assignment  # longer to import than all of visenv
+
     return np.stack(linear_sum_assignment(_as_matrix(cost, "cost")), axis=1).astype(np.int64)
 
 
@@ -119,6 +119,8 @@ def point_matches(boxes: ArrayLike, points: ArrayLike, radius: float | None = No
     array, targets = check_boxes(boxes), as_points(points)
     if not len(array) or not len(targets):
         return np.zeros((0, 2), dtype=np.int64)
+    from scipy.spatial.distance import cdist
+
     distances = cdist((array[:, :2] + array[:, 2:]) / 2.0, targets)
     pairs = hungarian_match(distances)
     limit = match_radius(array) if radius is None else radius

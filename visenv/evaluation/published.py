@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from visenv.env import VisionToolEnv
 from visenv.errors import InvalidData
@@ -188,6 +187,8 @@ def rank_correlations(rewards: Sequence[Mapping[str, float]], names: Sequence[st
     Returns:
         (N, N) float64 in [-1, 1]; NaN where fewer than 3 episodes have both, or one is the same for all.
     """
+    from scipy.stats import spearmanr  # takes as long to import as all the rest
+
     values = np.array([[terms.get(name, np.nan) for name in names] for terms in rewards]).reshape(-1, len(names))
     found = np.full((len(names), len(names)), np.nan)
     for row in range(len(names)):

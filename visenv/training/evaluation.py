@@ -14,7 +14,6 @@ from typing import Any, TypeAlias
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import bootstrap
 
 from visenv.datasets.mixed import MixedDataset
 from visenv.errors import InvalidData
@@ -206,6 +205,8 @@ def interval(values: Sequence[float] | NDArray[np.float64]) -> list[float] | Non
         return None
     if np.ptp(finite) == 0:
         return [float(finite[0])] * 2
+    from scipy.stats import bootstrap  # takes as long to import as all the rest
+
     found = bootstrap(
         (finite,), np.mean, n_resamples=2000, method="percentile", rng=np.random.default_rng(SEED)
     ).confidence_interval
