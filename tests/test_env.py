@@ -295,10 +295,11 @@ def test_merging_in_discrete_mode_leaves_other_inputs_out():
 
     env = make(dataset=Pairs(), action_mode="discrete").unwrapped
     env.reset(seed=0)
-    env.step(np.array([0, 1, 0, 0, 0, 0]))
+    env.step({"name": "PhraseToBoxMask", "arguments": {"images": ["img_1"], "phrase": "square"}})
     assert list(env.episode.workspace.detections) == ["img_1"]
     assert not env.action_masks()[5]
-    env.step(np.array([0, 0, 0, 0, 0, 0]))
+    env.step(np.array([0, 1, 0, 0, 0, 0]))  # the slot of one input means all of them
+    assert sorted(env.episode.workspace.detections) == ["img_0", "img_1"]
     assert env.action_masks()[5]
     assert env.step(np.array([5, 0, 0, 0, 0, 0]))[4]["error"] is None
     assert env.episode.transcript[-1].action.arguments["images"] == ["img_0"]
