@@ -70,7 +70,7 @@ class Run:
     def config(self, parent: Path) -> TrainConfig:
         env = {"difficulty": 1, "experts": "classical", "expert_workers": os.cpu_count() or 1, **self.env}
         start = None if self.start is None else str(parent / self.start.folder)
-        return TrainConfig(ENV_ID, self.algo, self.steps, self.seed, 16, self.episodes, start, env)
+        return TrainConfig(ENV_ID, self.algo, self.steps, self.seed, 16, self.episodes, start, env=env)
 
 
 SEEDS = [

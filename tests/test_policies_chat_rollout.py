@@ -160,6 +160,7 @@ def test_ctrl_c_keeps_what_has_ended(tmp_path):
 
 
 def test_breaking_off_leaves_no_thread_and_no_request_behind(tmp_path):
+    before = set(threading.enumerate())  # of sandboxes that other tests have used
     with serving() as server:
         policy = ChatPolicy("tiny", base_url=server.url)
         env = gym.make("VisHarness/RefSeg-v0", split="val", experts="oracle", dialect="openai").unwrapped
@@ -169,7 +170,8 @@ def test_breaking_off_leaves_no_thread_and_no_request_behind(tmp_path):
         asked = len(server.requests)
         time.sleep(0.1)
         assert len(server.requests) == asked < 150
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("visenv")]
+    left = set(threading.enumerate()) - before
+    assert not [thread for thread in left if thread.name.startswith("visenv")]
 
 
 @pytest.mark.parametrize(
