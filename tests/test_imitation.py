@@ -64,6 +64,8 @@ def test_what_no_discrete_action_means_has_no_encoding():
     assert env.encode(ToolCall("PhraseToBoxMask", {"images": names, "phrase": "a phrase of one's own"})) is None
     assert env.encode(ToolCall("PhraseToBoxMask", {"images": ["img_1"], "phrase": env.phrases[1]})) is None
     assert env.encode(ToolCall("Fly", {})) is None
+    assert env.encode(ToolCall("Reflect", {"image": "img_1"})) is None, "A discrete action always names a region."
+    assert env.encode(ToolCall("Reflect", {"image": "img_1", "box": [0.0, 0.0, 32.0, 32.0]})) is not None
     assert env.encode(Answer("a hundred")) is None
     element, used = env.encode(ToolCall("PhraseToBoxMask", {"images": names, "phrase": env.phrases[1]}))
     assert (element.tolist(), used.tolist()) == ([0, 0, 1, 0, 0, 0], [True, True, True, False, False, False])

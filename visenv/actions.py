@@ -217,9 +217,7 @@ def encode_discrete(
     if used[2]:
         choices[2] = [number for number in choices[2] if number < len(phrases) and phrases[number] in asked]
     for element[1:] in product(*choices[1:]):
-        made = discrete_action(element, specs, episode, phrases, answers)
-        # Discrete actions give every argument a value, also those that have one of their own.
-        if isinstance(made, ToolCall) and {**made.arguments, **action.arguments} == made.arguments:
+        if discrete_action(element, specs, episode, phrases, answers) == action:
             return element, used
     return None
 
