@@ -100,13 +100,15 @@ def test_a_hostile_checkpoint_is_refused_and_does_not_run(networks, tmp_path):
     assert not sentinel.exists()
 
 
-def test_a_class_of_ultralytics_is_not_made_by_a_checkpoint(networks, tmp_path):
+def test_a_class_of_ultralytics_is_not_made_by_a_checkpoint(networks, tmp_path, monkeypatch):
     sentinel, file = tmp_path / "sentinel", tmp_path / "model.pt"
     plan = {**networks["detect"].yaml, "activation": f"open({str(sentinel)!r}, 'w')"}
     torch.save({"model": networks["detect"], "extra": Reduced(import_tasks().DetectionModel, plan)}, file)
     YoloExpert(file).load()
     assert not sentinel.exists()
-    # Whoever makes what the file asks for opens the file that is named there.
+    # Whoever makes what the file asks for opens the file that is named there, and keeps it as the usual activation.
+    layer = import_tasks().Conv
+    monkeypatch.setattr(layer, "default_act", layer.default_act)
     with pytest.raises(TypeError, match="TextIOWrapper"):
         torch.load(file, weights_only=False)
     assert sentinel.exists()
