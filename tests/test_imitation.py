@@ -33,7 +33,7 @@ def make(env_id, **keywords):
 
 
 def settings(**changes):
-    values = {"steps": 32, "n_envs": 2, "eval_episodes": 3, "imitate": "scripted", "demonstrations": 40, "env": ENV}
+    values = {"steps": 32, "n_envs": 2, "eval_episodes": 3, "imitate": "scripted", "demonstrations": 16, "env": ENV}
     return TrainConfig(ID, **{**values, "hyperparameters": {"n_steps": 16, "batch_size": 32}, **changes})
 
 
@@ -110,7 +110,7 @@ def test_there_are_always_as_many_phrases_and_none_is_empty(query):
 @pytest.fixture(scope="module")
 def imitated(tmp_path_factory):
     folder, told = tmp_path_factory.mktemp("runs") / "imitated", []
-    train(settings(demonstrations=150), folder, imitating=lambda *each: told.append(each))
+    train(settings(demonstrations=80), folder, imitating=lambda *each: told.append(each))
     return folder, told
 
 
@@ -137,8 +137,8 @@ def test_a_policy_learns_to_play_as_it_was_shown(imitated):
         judged, _ = play(envs, players, 20, "gIoU")
     assert judged["metrics"]["gIoU"] > 0.9
     assert judged["errors"] == 0
-    assert told[0] == ("watching scripted", 1, 150)
-    assert told[149] == ("watching scripted", 150, 150)
+    assert told[0] == ("watching scripted", 1, 80)
+    assert told[79] == ("watching scripted", 80, 80)
     assert told[-1][0] == "imitating scripted"
     assert told[-1][1] == told[-1][2]
 
