@@ -5,17 +5,23 @@ import platform
 import shutil
 import struct
 import subprocess
+import time
 import zlib
 
 import numpy as np
 import pytest
 
 from visenv.capabilities import RunCode, View
+from visenv.experts.sandbox import Limits
 from visenv.experts_checks import check_result
 from visenv.images import Provenance, RootPixels
 
 # Where bubblewrap can be, it is a part of what the tests need: .ci/run installs it.
 needs_bubblewrap = pytest.mark.skipif(platform.system() != "Linux", reason="namespaces are Linux's")
+CONFINED = Limits(
+    seconds=20, cpu_seconds=1, memory_mb=128, processes=8, folder_mb=8, files=50, text_chars=500, image_mb=4
+)
+"""Of the programs that try to get out."""
 ENDLESS = "import time\nwhile True: time.sleep(0.01)"
 
 
@@ -42,6 +48,23 @@ def sandboxed():
     names, children = _processes()
     roots = [child for child in children.get(os.getpid(), []) if names[child] == "bwrap"]
     return sorted(process for root in roots for process in (root, *_below(root, children)))
+
+
+def idle_servers():
+    """The processes of all sandboxes, while nothing runs in them."""
+    looks = []
+    for _ in range(20):
+        looks.append(sandboxed())
+        time.sleep(0.02)  # the programs with which they were tried out are just leaving
+    return min(looks, key=len)
+
+
+def assert_nothing_is_left(servers):
+    """After every program there are the servers' processes, and no other: they have met nothing."""
+    deadline = time.monotonic() + 3
+    while sandboxed() != servers and time.monotonic() < deadline:
+        time.sleep(0.01)  # the one that has answered is just leaving
+    assert sandboxed() == servers
 
 
 def _below(process, children):
