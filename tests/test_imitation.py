@@ -8,24 +8,19 @@ import pytest
 import torch
 
 from visenv.builtin import ENVIRONMENTS
+from visenv.capabilities import ExpertFailure
 from visenv.envs.questions import question_phrases
 from visenv.errors import InvalidData, UnknownName
+from visenv.experts.oracle import Oracle
 from visenv.spaces import PHRASES
 from visenv.training import TrainConfig, TrainedPolicy, train
 from visenv.training.evaluation import play
 from visenv.training.imitation import demonstrate
 from visenv.types import Answer, ToolCall
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 ID = "VisHarness/RefSeg-v0"
 ENV = {"experts": "oracle", "difficulty": 0, "max_turns": 4}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def make(env_id, **keywords):
@@ -128,6 +123,24 @@ def test_demonstrations_are_the_turns_of_the_policy_and_what_they_led_to():
     again = demonstrate(settings(demonstrations=3))
     assert (again.actions == shown.actions).all()
     assert all((again.observations[name] == part).all() for name, part in shown.observations.items())
+
+
+def test_nothing_is_learned_from_episodes_in_which_an_expert_failed(monkeypatch):
+    whole, run, batches = demonstrate(settings(demonstrations=6)), Oracle.run, []
+
+    def fails_at_first(expert, requests):
+        batches.append(requests)
+        return run(expert, requests) if len(batches) > 4 else [ExpertFailure("no memory") for _ in requests]
+
+    monkeypatch.setattr(Oracle, "run", fails_at_first)
+    shown = demonstrate(settings(demonstrations=6))
+    # What is left is a part of what there was, turn by turn.
+    assert 0 < len(shown.actions) < len(whole.actions)
+    assert (shown.actions[:, 0] == 6).sum() < 6
+    assert (shown.values > 0).all()
+    monkeypatch.setattr(Oracle, "run", lambda expert, requests: [ExpertFailure("no memory") for _ in requests])
+    with pytest.raises(InvalidData, match="without a failure of experts"):
+        demonstrate(settings(demonstrations=2))
 
 
 def test_a_policy_learns_to_play_as_it_was_shown(imitated):

@@ -74,12 +74,14 @@ class _Recorded:
 def demonstrate(config: TrainConfig, progress: Progress = lambda done, total: None) -> Demonstrations:
     """Let the policy ``config.imitate`` play, and record its turns as discrete actions.
 
+    Episodes that are invalid, since an expert failed, are left out.
+
     Args:
         config: with the policy, the number of episodes, the environment and the seed.
         progress: told how far it is.
 
     Raises:
-        InvalidData: if no discrete action means any turn of the policy.
+        InvalidData: if no discrete action means any turn of the policy, or experts failed in every episode.
         UnknownName: if there is no such policy.
     """
     if config.imitate is None:
@@ -94,15 +96,17 @@ def demonstrate(config: TrainConfig, progress: Progress = lambda done, total: No
         by_env = dict(zip(map(id, envs.envs), players, strict=True))
         games = rollout_batch(envs.envs, players, envs.pool, episodes=config.demonstrations, seed=config.seed)
         for count, (finished, env) in enumerate(games, start=1):
+            progress(count, config.demonstrations)
+            if finished.outcome.termination == "invalid":
+                continue  # an expert failed: the policy is not to be blamed, and what it did says little
             player = by_env[id(env)]
             skipped += player.asked - len(player.turns)
             turns += [turn[:3] for turn in player.turns]
             values += [finished.reward * gamma ** (player.asked - 1 - asked) for *_, asked in player.turns]
-            progress(count, config.demonstrations)
     if not turns:
         raise InvalidData(
-            f"Expected a policy whose turns are discrete actions, but of {skipped} turns of {config.imitate!r} none is "
-            "one: choose another policy or another tool set."
+            f"Expected turns to learn from, but {config.imitate!r} took none that is a discrete action in an episode "
+            f"without a failure of experts ({skipped} are none): choose another policy, tool set or experts."
         )
     observations, actions, used = zip(*turns, strict=True)
     stacked = {name: np.stack([each[name] for each in observations]) for name in observations[0]}
@@ -123,8 +127,10 @@ def imitate(
         progress: told how far it is.
     """
     import torch
-    from torch.nn.functional import mse_loss
+    from torch.nn.functional import cross_entropy, mse_loss
 
+    assert isinstance(model.action_space, gym.spaces.MultiDiscrete)
+    sizes = model.action_space.nvec.tolist()
     rng, policy = np.random.default_rng(config.seed), model.policy
     rate, size, count = config.ppo["learning_rate"], config.ppo["batch_size"], len(shown.actions)
     optimizer = torch.optim.Adam(policy.parameters(), lr=rate)
@@ -136,10 +142,11 @@ def imitate(
         for chosen in np.split(order, range(size, count, size)):
             observed, _ = policy.obs_to_tensor({name: part[chosen] for name, part in shown.observations.items()})
             actions, used = torch.as_tensor(shown.actions[chosen]), torch.as_tensor(shown.used[chosen])
-            parts: Any = policy.get_distribution(observed).distribution
-            likely = torch.stack([part.log_prob(actions[:, i]) for i, part in enumerate(parts)], dim=1)
-            wrong = mse_loss(policy.predict_values(observed).squeeze(1), torch.as_tensor(shown.values[chosen]))
-            loss = VALUE_WEIGHT * wrong - (likely * used).sum() / len(chosen)
+            acting, judging = policy.mlp_extractor(policy.extract_features(observed))
+            parts = policy.action_net(acting).split(sizes, dim=1)
+            missed = [cross_entropy(part, actions[:, i], reduction="none") for i, part in enumerate(parts)]
+            wrong = mse_loss(policy.value_net(judging).squeeze(1), torch.as_tensor(shown.values[chosen]))
+            loss = (torch.stack(missed, dim=1) * used).sum() / len(chosen) + VALUE_WEIGHT * wrong
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
