@@ -124,6 +124,11 @@ class ModelExpert(ABC, Generic[M]):
         if any(p.is_floating_point() and p.dtype != self.placement.dtype for p in module.parameters()):
             module.to(self.placement.dtype)
 
+    @property
+    def _dynamic(self) -> bool | None:
+        """Whether all sizes may change from call to call, as ``torch.compile`` asks; None for those that do."""
+        return True
+
     def _called(self, model: M) -> list[nn.Module]:
         """The networks, or the parts of them, that ``_answer`` calls: ``torch.compile`` is put on these."""
         return self._modules(model)
@@ -161,7 +166,7 @@ class ModelExpert(ABC, Generic[M]):
                 for module in modules:
                     self._place(module.eval().requires_grad_(False))
                 for module in self._called(made) if self.compile else ():
-                    module.compile(dynamic=True)
+                    module.compile(dynamic=self._dynamic)
                 self._loaded = made
             return self._loaded
 

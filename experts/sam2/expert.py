@@ -129,6 +129,11 @@ class Sam2Expert(ModelExpert[Any]):
     def _called(self, model: Any) -> list[nn.Module]:
         return [model.image_encoder]
 
+    @property
+    def _dynamic(self) -> bool | None:
+        # It sees images of one size: were that left open, what follows for its windows would take minutes to prove.
+        return None
+
     def _place(self, module: nn.Module) -> None:
         import torch
         from torch import nn
